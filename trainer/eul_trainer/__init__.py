@@ -1,0 +1,1 @@
+"""Train unlearning layers, fuse them into bundles, and measure what was forgotten."""
