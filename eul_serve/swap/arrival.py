@@ -1,0 +1,125 @@
+"""How a revision comes into the engine, and what its failure means to the one who asked for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from eul_serve.errors import (
+    BundleFormatError,
+    BundleMismatchError,
+    CapacityError,
+    EngineError,
+    EulError,
+    InputError,
+    NotFoundError,
+    RefusedError,
+)
+from eul_serve.format import Bundle, Manifest
+from eul_serve.metrics import Metrics
+from eul_serve.registry import Cache, Registry
+
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 60.0
+
+_REASONS: dict[type[EulError], str] = {
+    BundleFormatError: "corrupt",
+    BundleMismatchError: "other_base",
+    NotFoundError: "missing",
+    RefusedError: "unforget",
+    CapacityError: "no_room",
+    EngineError: "engine",
+    InputError: "unreadable",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The registry and the verified cache in front of it. Its methods block; call them in a thread."""
+
+    registry: Registry
+    """Where revisions come from."""
+    cache: Cache
+    """Where verified revisions lie."""
+    fingerprint: str
+    """Fingerprint of the base model that every bundle must be made for."""
+    metrics: Metrics
+    """Times the stages."""
+
+    def pull(self, name: str, revision: str) -> Bundle:
+        """Bring a revision into the cache, verified.
+
+        Args:
+            name: A bundle that has the revision.
+            revision: `sha256:<hex>`.
+
+        Returns:
+            The verified bundle, in the cache.
+
+        Raises:
+            NotFoundError: The registry has no such revision.
+            BundleFormatError: Bytes differ from their digest.
+            BundleMismatchError: It was made for another base model.
+            CapacityError: The disk is full.
+        """
+        timed = _TimedRegistry(self.registry)
+        started = time.monotonic()
+        # The cache asks for these two methods alone.
+        bundle = self.cache.pull(cast(Registry, timed), name, revision, self.fingerprint)
+        spent = time.monotonic() - started
+        if timed.seconds:  # not already in the cache
+            self.metrics.swap_seconds.labels(stage="pull").observe(timed.seconds)
+        self.metrics.swap_seconds.labels(stage="verify").observe(spent - timed.seconds)
+        return bundle
+
+
+class _TimedRegistry:
+    """A registry that tells copying (pull) from what the cache does with the copy (verify)."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.seconds = 0.0
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started
+
+    def manifest(self, name: str, revision: str) -> Manifest:
+        with self._timed():
+            return self._registry.manifest(name, revision)
+
+    def fetch(self, name: str, revision: str, target: Path, *, with_statistics: bool = False) -> None:
+        with self._timed():
+            self._registry.fetch(name, revision, target, with_statistics=with_statistics)
+
+
+def reason_of(error: EulError) -> str:
+    """Return the metric label of a failure."""
+    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "other")
+
+
+def retry_after(failures: int) -> float:
+    """Return how many seconds to wait after so many failures in a row."""
+    return min(FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 16), LAST_RETRY_SECONDS)
+
+
+def as_answer(revision: str, error: EulError) -> EulError:
+    """Return what a caller is told when a revision cannot be served.
+
+    What is wrong with stored bytes is the operator's affair: the caller's request was in order, so it is told that
+    the bundle is unavailable, with the next step.
+    """
+    if isinstance(error, BundleFormatError | InputError):
+        return EngineError(
+            f"bundle {revision} did not pass verification on this server, so it is not served; "
+            "ask the operator to run `eul verify` and to publish it again"
+        )
+    return error

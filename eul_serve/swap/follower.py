@@ -1,0 +1,174 @@
+"""Follows registry and policy: one poll reads both in a thread, and starts what has to change.
+
+A slow pull never delays the next poll, so that a revoked right stops its requests in time: every alias has at most
+one move under way, in a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from eul_serve.errors import EulError, NotFoundError, RefusedError
+from eul_serve.format import Manifest, Reference
+from eul_serve.metrics import Metrics
+from eul_serve.policy import REFUSAL, Policy
+from eul_serve.registry import AliasState, Registry
+from eul_serve.swap.arrival import reason_of
+from eul_serve.swap.entry import Entry
+from eul_serve.swap.leases import Leases
+from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
+from eul_serve.swap.residency import Residency
+from eul_serve.swap.unforget import check_move
+
+_log = logging.getLogger("eul_serve.swap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a reference leads in the registry."""
+
+    reference: Reference
+    """The reference."""
+    revision: str
+    """The revision that it means now."""
+    manifest: Manifest
+    """That revision's manifest."""
+    state: AliasState | None
+    """The alias as the registry has it; None for a reference by revision."""
+
+
+class Follower:
+    """Keeps the server's pointers where the registry's aliases are, and its policy what the file says."""
+
+    def __init__(
+        self, policies: PolicySource, registry: Registry, residency: Residency, leases: Leases, metrics: Metrics
+    ) -> None:
+        self._policies = policies
+        self._registry = registry
+        self._residency = residency
+        self._leases = leases
+        self._metrics = metrics
+        self._followed: dict[str, Reference] = {}
+        self._moves: dict[str, asyncio.Task[None]] = {}
+        self._complaints: dict[str, str] = {}
+
+    async def run(self, poll_seconds: float) -> None:
+        """Poll for ever."""
+        while True:
+            await asyncio.sleep(poll_seconds)
+            try:
+                await self.poll()
+            except Exception:  # the server goes on with what it has; the next poll may work
+                _log.exception("poll failed")
+
+    async def poll(self) -> None:
+        """Read policy and registry once, and start what has to change."""
+        policy = await asyncio.to_thread(self._policies.read)
+        if policy is not None and self._policies.put(policy):
+            self._leases.recheck(policy)
+        wanted = self._wanted(self._policies.current)
+        for key in self._residency.pointers() - wanted.keys():
+            self._residency.unpoint(key)
+        idle = [reference for key, reference in wanted.items() if key not in self._moves]
+        for target in await asyncio.to_thread(self._read_all, idle):
+            self._start_move(target)
+
+    async def settle(self) -> None:
+        """Wait until every move under way has ended."""
+        while self._moves:
+            await asyncio.wait(tuple(self._moves.values()))
+
+    async def find(self, reference: Reference) -> Entry:
+        """Return the entry that a request for a reference runs on, bringing it in where it is not in the engine.
+
+        Args:
+            reference: What the policy allowed the caller to name.
+
+        Returns:
+            An entry that admits requests now.
+
+        Raises:
+            EulError: There is none, or it cannot be taken up.
+        """
+        entry = self._residency.pointed(reference)
+        if entry is not None:
+            return entry
+        try:
+            # The pair is looked up, never the digest alone: it may belong to a bundle of somebody else.
+            target = await asyncio.to_thread(self._read, reference)
+        except NotFoundError as error:
+            raise RefusedError(REFUSAL) from error
+        if reference.revision is None:
+            return await self._move(target)
+        return await self._residency.ensure(reference.name, target.revision)
+
+    def _wanted(self, policy: Policy) -> dict[str, Reference]:
+        """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
+        self._followed = {key: one for key, one in self._followed.items() if still_allowed(policy, one)}
+        return {**self._followed, **wanted_references(policy)}
+
+    def _read(self, reference: Reference) -> Target:
+        """Look a reference up; blocks."""
+        if reference.alias is None:
+            revision, state = reference.revision or "", None
+        else:
+            state = self._registry.aliases(reference.name).get(reference.alias)
+            if state is None:
+                raise NotFoundError(f"bundle {str(reference)!r}: no such alias in the registry; publish or promote one")
+            revision = state.revision
+        manifest = self._registry.manifest(reference.name, revision)
+        return Target(reference=reference, revision=revision, manifest=manifest, state=state)
+
+    def _read_all(self, references: list[Reference]) -> list[Target]:
+        found = []
+        for reference in references:
+            try:
+                found.append(self._read(reference))
+            except EulError as error:
+                self._complain(reference, error)
+        return found
+
+    def _start_move(self, target: Target) -> None:
+        entry = self._residency.pointed(target.reference)
+        if entry is not None and entry.revision == target.revision:
+            self._complaints.pop(str(target.reference), None)
+            return
+        key = str(target.reference)
+        task = asyncio.create_task(self._try_move(target))
+        self._moves[key] = task
+        task.add_done_callback(lambda _: self._moves.pop(key, None))
+
+    async def _try_move(self, target: Target) -> None:
+        try:
+            await self._move(target)
+        except EulError as error:
+            self._metrics.swaps.labels(outcome=reason_of(error)).inc()
+            self._complain(target.reference, error)
+        else:
+            self._complaints.pop(str(target.reference), None)
+
+    async def _move(self, target: Target) -> Entry:
+        """Point a reference at its target: bring the revision in, then switch without a gap."""
+        reference = target.reference
+        self._check(target)
+        entry = await self._residency.ensure(reference.name, target.revision)
+        self._check(target)  # another move of this alias may have ended while this one was loading
+        if still_allowed(self._policies.current, reference):
+            self._followed[str(reference)] = reference
+            self._residency.point(reference, entry)
+            self._metrics.swaps.labels(outcome="done").inc()
+            _log.info("%s is served by %s", reference, target.revision)
+        return entry
+
+    def _check(self, target: Target) -> None:
+        current = self._residency.pointed(target.reference)
+        if current is not None and current.manifest is not None and target.state is not None:
+            check_move(target.reference, current.manifest, target.manifest, target.state)
+
+    def _complain(self, reference: Reference, error: EulError) -> None:
+        """Log what keeps a reference where it is, once for as long as it is the same."""
+        if self._complaints.get(str(reference)) != str(error):
+            self._complaints[str(reference)] = str(error)
+            _log.warning("%s stays where it is: %s", reference, error)

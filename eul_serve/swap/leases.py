@@ -1,0 +1,134 @@
+"""The requests in flight, each with the right it runs under, so that a right that goes takes its requests along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
+from eul_serve.format import Reference
+from eul_serve.policy import Policy, Right, TenantPolicy
+
+REVOKED = "the right to this bundle was withdrawn while the request ran; ask the operator for the policy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a request."""
+
+    tenant: TenantPolicy
+    """What the policy grants, as read when the request came."""
+    epoch: str
+    """Digest of the policy that it was read from."""
+    token: str = field(repr=False)
+    """The bearer token, to ask a later policy again."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lease:
+    """One request in flight."""
+
+    caller: Caller
+    """Who runs it."""
+    reference: Reference | None
+    """The bundle that was asked for; None is the base model."""
+    rights: frozenset[Right]
+    """Rights that it uses."""
+    task: asyncio.Task[object]
+    """The task that runs it."""
+    revoked: EulError | None = None
+    """Why it was stopped."""
+
+    def revoke(self, reason: EulError) -> None:
+        """Stop the request; the caller gets the reason."""
+        if self.revoked is None:
+            self.revoked = reason
+            self.task.cancel()
+
+    def check(self, policy: Policy) -> None:
+        """Return when a policy still grants everything that the request uses.
+
+        Raises:
+            IdentityError: The token is not known any more, or names another tenant.
+            RefusedError: The bundle, the base or a right was withdrawn.
+        """
+        tenant = policy.identify(self.caller.token)
+        if tenant.name != self.caller.tenant.name:
+            raise IdentityError("the token was given to another tenant while the request ran")
+        allowed = tenant.base if self.reference is None else tenant.allows(self.reference)
+        if not allowed:
+            raise RefusedError(REVOKED)
+        for right in self.rights:
+            tenant.require(right)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLimits:
+    """How many requests run at once."""
+
+    total: int = 256
+    """Requests of all tenants, 1 or more."""
+    tenant: int = 128
+    """Requests of one tenant, 1 or more; less than `total`, so that no tenant shuts the others out."""
+
+
+class Leases:
+    """All requests in flight."""
+
+    def __init__(self, limits: LeaseLimits) -> None:
+        self._limits = limits
+        self._open: set[Lease] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def hold(self, caller: Caller, reference: Reference | None, rights: frozenset[Right]) -> Iterator[Lease]:
+        """Count a request of the current task for as long as the context lasts.
+
+        Args:
+            caller: Who runs it.
+            reference: The bundle that was asked for; None is the base model.
+            rights: Rights that it uses.
+
+        Yields:
+            The lease.
+
+        Raises:
+            CapacityError: Too many requests are running.
+            EulError: The lease was revoked; the reason that was given.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "leases are held by tasks"
+        self._check_room(caller)
+        lease = Lease(caller=caller, reference=reference, rights=rights, task=task)
+        self._open.add(lease)
+        try:
+            yield lease
+        except asyncio.CancelledError:
+            # As asyncio.timeout does: a cancellation of ours becomes our error, any other one goes on.
+            if lease.revoked is not None and task.uncancel() == 0:
+                raise lease.revoked from None
+            raise
+        finally:
+            self._open.discard(lease)
+
+    def recheck(self, policy: Policy) -> None:
+        """Stop every request that a new policy does not grant."""
+        for lease in tuple(self._open):
+            try:
+                lease.check(policy)
+            except (IdentityError, RefusedError) as error:
+                lease.revoke(error)
+
+    def _check_room(self, caller: Caller) -> None:
+        name = caller.tenant.name
+        own = sum(lease.caller.tenant.name == name for lease in self._open)
+        for running, limit, whose in (
+            (len(self._open), self._limits.total, "this server"),
+            (own, self._limits.tenant, f"tenant {name!r}"),
+        ):
+            if running >= limit:
+                raise CapacityError(f"{running} requests of {whose} are running, the limit is {limit}; try again later")

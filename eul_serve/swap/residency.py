@@ -1,0 +1,229 @@
+"""Which revisions are in the engine: carries out what the state machine says.
+
+Everything here runs on the event loop, and every decision (move a pointer, admit a request, retire a revision) is
+made without an `await` in it, so no two of them can mix. Disk work is done in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eul_serve.engine.base import Engine, ResidentBundle
+from eul_serve.errors import CapacityError, EngineError, EulError
+from eul_serve.format import Reference
+from eul_serve.metrics import Metrics
+from eul_serve.swap.arrival import Store, as_answer, reason_of, retry_after
+from eul_serve.swap.entry import Entry
+from eul_serve.swap.revision import Action, Event, Stage, advance
+
+_log = logging.getLogger("eul_serve.swap")
+
+
+class Residency:
+    """The revisions of one server."""
+
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
+        self.store = store
+        self._engine = engine
+        self._metrics = metrics
+        self._entries: dict[str, Entry] = {}
+        self._pointers: dict[str, Entry] = {}
+        self._ids = itertools.count(1)  # fresh for every load, never used again
+        self._room = asyncio.Lock()
+        self._work: set[asyncio.Task[None]] = set()
+
+    def entry(self, revision: str) -> Entry | None:
+        """Return what is known of a revision."""
+        return self._entries.get(revision)
+
+    def pointed(self, reference: Reference) -> Entry | None:
+        """Return the entry that a reference points to."""
+        return self._pointers.get(str(reference))
+
+    def pointers(self) -> frozenset[str]:
+        """Return the references that point to a revision."""
+        return frozenset(self._pointers)
+
+    @contextmanager
+    def admit(self, entry: Entry) -> Iterator[ResidentBundle]:
+        """Run one request on a revision; the revision stays in the engine until the context ends.
+
+        Args:
+            entry: The revision's entry.
+
+        Yields:
+            The bundle, as the engine knows it.
+
+        Raises:
+            EngineError: The revision is not in the engine.
+        """
+        if not entry.state.admits or entry.resident is None:
+            raise EngineError(
+                f"bundle {entry.revision} is not in the engine (it is {entry.state.stage.value}); try again"
+            )
+        self._send(entry, Event.ADMITTED)
+        entry.used = time.monotonic()
+        try:
+            yield entry.resident
+        finally:
+            self._send(entry, Event.FINISHED)
+
+    async def ensure(self, name: str, revision: str) -> Entry:
+        """Return the entry of a revision that is in the engine; bring it in where it is not.
+
+        Args:
+            name: A bundle that has the revision; the caller has checked that.
+            revision: `sha256:<hex>`.
+
+        Returns:
+            An entry that admits requests now.
+
+        Raises:
+            EulError: It could not be pulled, verified or loaded, or there is no room.
+        """
+        while True:
+            entry = self._entries.get(revision)
+            if entry is None or not entry.state.admits:
+                entry = await self._start(name, revision)
+            await entry.wait_out(Stage.PULLING, Stage.LOADING)
+            if entry.state.admits:
+                return entry
+            if entry.error is not None and entry.state.stage is Stage.FAILED:
+                raise as_answer(revision, entry.error)
+
+    def point(self, reference: Reference, entry: Entry) -> None:
+        """Move a reference to a revision that is in the engine; the old revision drains when nobody else needs it."""
+        key = str(reference)
+        old = self._pointers.get(key)
+        if old is entry:
+            return
+        with self._metrics.swap_stage("activate"):
+            if entry.state.stage is Stage.RESIDENT:
+                self._send(entry, Event.POINTED)
+            entry.pointers.add(key)
+            self._pointers[key] = entry
+            if old is not None:
+                self._release(old, key)
+
+    def unpoint(self, key: str) -> None:
+        """Take a reference away; its revision drains when nobody else needs it."""
+        self._release(self._pointers.pop(key), key)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        while self._work:
+            await asyncio.wait(tuple(self._work))
+
+    async def _start(self, name: str, revision: str) -> Entry:
+        async with self._room:
+            entry = self._entries.get(revision)
+            if entry is not None:
+                await entry.wait_out(Stage.UNLOADING)
+            if entry is None or entry.state.stage is Stage.GONE:
+                entry = self._entries[revision] = Entry(name=name, revision=revision)
+            elif entry.state.admits:
+                return entry
+            elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
+                raise as_answer(revision, entry.error)
+            if not entry.state.holds_place:
+                await self._make_room(entry)
+            self._send(entry, Event.START)
+            return entry
+
+    async def _make_room(self, wanted: Entry) -> None:
+        """Remove the least recently used revisions that nobody points to or runs on, until there is a free place."""
+        while sum(entry.state.holds_place for entry in self._entries.values()) >= self._engine.info.capacity:
+            idle = [
+                entry
+                for entry in self._entries.values()
+                if entry.state.stage is Stage.RESIDENT and not entry.state.in_flight
+            ]
+            if not idle:
+                if wanted.state.stage is Stage.WANTED:
+                    self._send(wanted, Event.RETIRED)
+                raise CapacityError(
+                    f"bundle {wanted.revision}: all {self._engine.info.capacity} places of the engine are in use; "
+                    "try again later, or ask the operator for a higher --capacity"
+                )
+            oldest = min(idle, key=lambda entry: entry.used)
+            self._send(oldest, Event.RETIRED)
+            await oldest.wait_out(Stage.UNLOADING)
+
+    def _release(self, entry: Entry, key: str) -> None:
+        entry.pointers.discard(key)
+        if not entry.pointers and entry.state.stage is Stage.SERVING:
+            self._send(entry, Event.UNPOINTED)
+            self._send(entry, Event.RETIRED)
+
+    def _send(self, entry: Entry, event: Event) -> None:
+        """Advance an entry and start what is to be done."""
+        before = entry.state.stage
+        entry.state, actions = advance(entry.state, event)
+        if event is Event.RETIRED:
+            entry.drains_since = time.monotonic()
+        doers = {Action.PULL: self._pull, Action.LOAD: self._load, Action.UNLOAD: self._unload}
+        for action in actions:
+            self._spawn(doers[action](entry))
+        if entry.state.stage is not before:
+            entry.wake()
+        if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
+            del self._entries[entry.revision]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    def _fail(self, entry: Entry, error: Exception) -> None:
+        if not isinstance(error, EulError):
+            _log.exception("bundle %s: unexpected failure", entry.revision, exc_info=error)
+            error = EngineError(f"bundle {entry.revision} could not be taken up; the server's log says why")
+        entry.error = error
+        entry.failures += 1
+        entry.retry_at = time.monotonic() + retry_after(entry.failures)
+        self._metrics.verification_failures.labels(reason=reason_of(error)).inc()
+        _log.warning("bundle %s@%s not taken up (attempt %d): %s", entry.name, entry.revision, entry.failures, error)
+        self._send(entry, Event.FAILED)
+
+    async def _pull(self, entry: Entry) -> None:
+        try:
+            bundle = await asyncio.to_thread(self.store.pull, entry.name, entry.revision)
+        except Exception as error:  # whatever it is, the server goes on and this revision is not served
+            self._fail(entry, error)
+            return
+        entry.manifest = bundle.manifest
+        entry.resident = ResidentBundle(
+            revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
+        )
+        self._send(entry, Event.PULLED)
+
+    async def _load(self, entry: Entry) -> None:
+        assert entry.resident is not None, "a revision is loaded after it was pulled"
+        try:
+            with self._metrics.swap_stage("load"):
+                await self._engine.load(entry.resident)
+        except Exception as error:  # as above
+            self._fail(entry, error)
+            return
+        entry.error, entry.failures = None, 0
+        self._metrics.resident.inc()
+        self._send(entry, Event.LOADED)
+
+    async def _unload(self, entry: Entry) -> None:
+        failed = entry.state.stage is Stage.FAILED
+        assert entry.resident is not None, "a revision is unloaded after it was loaded"
+        try:
+            await self._engine.unload(entry.resident)
+        except Exception as error:  # as above; its place may stay taken in the engine until that restarts
+            _log.warning("bundle %s: not removed from the engine: %s", entry.revision, error)
+        if failed:
+            return
+        self._metrics.resident.dec()
+        self._metrics.swap_seconds.labels(stage="drain").observe(time.monotonic() - entry.drains_since)
+        self._send(entry, Event.UNLOADED)
