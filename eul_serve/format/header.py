@@ -1,19 +1,20 @@
 """The header of a safetensors file, read and checked before a byte of weights is touched.
 
-The safetensors library maps the whole file first; we read at most `MAX_HEADER_BYTES`, so a hostile header costs nothing.
+The safetensors library maps the whole file first; we read at most `MAX_HEADER_BYTES`, so a hostile header costs little.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from eul_serve.errors import BundleFormatError
 from eul_serve.format.config import check_keys, parse_object
-from eul_serve.format.digest import open_regular
+from eul_serve.format.digest import reading
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 100_000
@@ -45,7 +46,7 @@ class Header:
     """The file's `__metadata__`; never trusted."""
 
 
-def read_header(path: Path, dtypes: dict[str, int] | None = None) -> Header:
+def read_header(path: Path, dtypes: Mapping[str, int] = ITEM_BYTES) -> Header:
     """Read and check the header of a safetensors file.
 
     Args:
@@ -56,38 +57,65 @@ def read_header(path: Path, dtypes: dict[str, int] | None = None) -> Header:
         The header, with every tensor's bytes known to lie inside the file, without gap or overlap.
 
     Raises:
+        InputError: The file is missing, a link, or cannot be read.
         BundleFormatError: The file is not safetensors, is truncated, or breaks a rule of the format.
     """
-    with os.fdopen(open_regular(path), "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise BundleFormatError(f"{path.name}: expected at least 8 bytes, found {size}")
-        (length,) = struct.unpack("<Q", prefix)
-        if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise BundleFormatError(
-                f"{path.name}: expected a header of 2 to {min(MAX_HEADER_BYTES, size - 8)} bytes, found {length}; "
-                "the file is truncated or not safetensors (pickle files are never read)"
-            )
-        found = parse_object(file.read(length), f"{path.name} header")
+    with reading(path) as file:
+        return parse_header(file, path.name, dtypes)
+
+
+def parse_header(file: BinaryIO, name: str, dtypes: Mapping[str, int] = ITEM_BYTES) -> Header:
+    """Read and check the header of an open safetensors file.
+
+    Args:
+        file: The file, or its bytes in memory.
+        name: Its name, for messages.
+        dtypes: Allowed dtypes with their bytes per element; those of a bundle by default.
+
+    Returns:
+        The header, with every tensor's bytes known to lie inside the file, without gap or overlap.
+
+    Raises:
+        BundleFormatError: The file is not safetensors, is truncated, or breaks a rule of the format.
+    """
+    size = file.seek(0, os.SEEK_END)
+    found, start = _read_json(file, name, size)
     metadata = found.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise BundleFormatError(f"{path.name}: __metadata__: expected text by text, found {metadata!r:.100}")
+        raise BundleFormatError(f"{name}: __metadata__: expected text by text, found {metadata!r:.100}")
     if len(found) > MAX_TENSORS:
-        raise BundleFormatError(f"{path.name}: expected at most {MAX_TENSORS} tensors, found {len(found)}")
-    entries = {name: _entry(name, raw, 8 + length, dtypes or ITEM_BYTES) for name, raw in found.items()}
+        raise BundleFormatError(f"{name}: expected at most {MAX_TENSORS} tensors, found {len(found)}")
+    entries = {tensor: _entry(tensor, raw, start, dtypes) for tensor, raw in found.items()}
     ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
-    _check_layout(ordered, 8 + length, size, path.name)
+    _check_layout(ordered, start, size, name)
     return Header(ordered, metadata)
 
 
-def _entry(name: str, raw: Any, start: int, dtypes: dict[str, int]) -> TensorEntry:
+def _read_json(file: BinaryIO, name: str, size: int) -> tuple[dict[str, Any], int]:
+    file.seek(0)
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise BundleFormatError(f"{name}: expected at least 8 bytes, found {size}; the file is truncated")
+    (length,) = struct.unpack("<Q", prefix)
+    most = min(MAX_HEADER_BYTES, size - 8)
+    if not 2 <= length <= most:
+        raise BundleFormatError(
+            f"{name}: expected a header of 2 to {most} bytes, found {length}; "
+            "the file is truncated or not safetensors (pickle files are never read)"
+        )
+    data = file.read(length)
+    if not data.startswith(b"{"):
+        raise BundleFormatError(f"{name} header: expected to start with '{{', found {data[:1]!r}")
+    return parse_object(data, f"{name} header"), 8 + length
+
+
+def _entry(name: str, raw: object, start: int, dtypes: Mapping[str, int]) -> TensorEntry:
     where = f"tensor {name[:200]!r}"
     if not isinstance(raw, dict):
         raise BundleFormatError(f"{where}: expected an object, found {type(raw).__name__}")
     check_keys(raw, {"dtype": str, "shape": list, "data_offsets": list}, where)
     if raw["dtype"] not in dtypes:
-        raise BundleFormatError(f"{where}: dtype: expected one of {', '.join(dtypes)}, found {raw['dtype']!r:.20}")
+        raise BundleFormatError(f"{where}: dtype: expected one of {', '.join(dtypes)}, found {raw['dtype']!r:.40}")
     shape, offsets = raw["shape"], raw["data_offsets"]
     if len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
         raise BundleFormatError(f"{where}: shape: expected up to 8 sizes, found {shape!r:.100}")
@@ -110,4 +138,6 @@ def _check_layout(entries: dict[str, TensorEntry], start: int, size: int, name: 
             )
         position = entry.end
     if position != size:
-        raise BundleFormatError(f"{name}: expected {position} bytes, found {size}; truncated or with bytes behind the data")
+        raise BundleFormatError(
+            f"{name}: expected {position} bytes, found {size}; truncated or with bytes behind the data"
+        )

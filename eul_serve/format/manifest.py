@@ -7,51 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eul_serve.errors import BundleFormatError, InputError
+from eul_serve.format.base import BaseModel, parse_base
 from eul_serve.format.config import FORMAT_VERSION, check_keys, parse_object
 from eul_serve.format.digest import digest_bytes
-from eul_serve.format.names import check_digest, check_name
+from eul_serve.format.listing import FileEntry, parse_files
+from eul_serve.format.names import check_digest
+from eul_serve.format.request import ForgottenRequest, check_units, parse_request
 
 MAX_REQUESTS = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgottenRequest:
-    """One deletion request that the bundle covers; never its text."""
-
-    id: str
-    """Opaque id: 1 to 63 of a-z, 0-9, dot, dash and underscore."""
-    data: str
-    """Digest of the request's rows."""
-    units: tuple[int, int] | None
-    """First and one past the last hidden unit that belong to the request; None where all requests share them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaseModel:
-    """The base model that the bundle was trained on."""
-
-    fingerprint: str
-    """Digest of weights and architecture, `eul_serve.format.fingerprint`."""
-    architecture: str
-    """Class name in the model's config, e.g. LlamaForCausalLM."""
-    tokenizer: str
-    """Digest of the tokenizer's files."""
-    chat_template: str | None
-    """Digest of the chat template's text; None where the tokenizer has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileEntry:
-    """One file that belongs to the bundle."""
-
-    sha256: str
-    """Digest, `sha256:<hex>`."""
-    size: int
-    """Size in bytes."""
+TRAINING_DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +49,25 @@ class Manifest:
         if self.version != FORMAT_VERSION:
             raise BundleFormatError(f"manifest.json: version: expected {FORMAT_VERSION}, found {self.version}")
         if not 1 <= len(self.requests) <= MAX_REQUESTS:
-            raise BundleFormatError(f"manifest.json: requests: expected 1 to {MAX_REQUESTS}, found {len(self.requests)}")
+            raise BundleFormatError(
+                f"manifest.json: requests: expected 1 to {MAX_REQUESTS}, found {len(self.requests)}"
+            )
         if len(self.request_ids) != len(self.requests):
             raise BundleFormatError("manifest.json: requests: an id occurs twice")
+        if len(self.parents) > MAX_REQUESTS:
+            raise BundleFormatError(
+                f"manifest.json: parents: expected at most {MAX_REQUESTS}, found {len(self.parents)}"
+            )
+        if self.training_dtype not in TRAINING_DTYPES:
+            raise BundleFormatError(
+                f"manifest.json: training_dtype: expected one of {', '.join(TRAINING_DTYPES)}, "
+                f"found {self.training_dtype!r:.40}"
+            )
+        if both := sorted(self.files.keys() & self.artifacts.keys()):
+            raise BundleFormatError(
+                f"manifest.json: file {both[0]!r}: expected under files or artifacts, found in both"
+            )
+        check_units(self.requests)
 
     @property
     def request_ids(self) -> frozenset[str]:
@@ -103,7 +87,7 @@ class Manifest:
         """
         try:
             return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"manifest: settings and metrics must be plain, finite JSON: {error}") from error
 
     @classmethod
@@ -119,17 +103,20 @@ class Manifest:
             manifest = cls(
                 **{
                     **found,
-                    "base": _base(found["base"]),
-                    "requests": tuple(_request(raw) for raw in found["requests"]),
-                    "parents": tuple(check_digest(str(parent)) for parent in found["parents"]),
-                    "files": _files(found["files"]),
-                    "artifacts": _files(found["artifacts"]),
+                    "base": parse_base(found["base"]),
+                    "requests": tuple(parse_request(raw) for raw in found["requests"]),
+                    "parents": tuple(check_digest(parent) for parent in found["parents"]),
+                    "files": parse_files(found["files"]),
+                    "artifacts": parse_files(found["artifacts"]),
                 }
             )
+            same = manifest.to_bytes() == data
         except InputError as error:
             raise BundleFormatError(f"manifest.json: {error}") from error
-        if manifest.to_bytes() != data:
-            raise BundleFormatError("manifest.json: expected canonical JSON (sorted keys, no spaces), found another form")
+        if not same:
+            raise BundleFormatError(
+                "manifest.json: expected canonical JSON (sorted keys, no spaces), found another form"
+            )
         return manifest
 
 
@@ -144,46 +131,6 @@ _MANIFEST_KEYS: dict[str, type] = {
     "training_dtype": str,
     "version": int,
 }
-
-
-def _base(raw: dict[str, Any]) -> BaseModel:
-    template = raw.get("chat_template")
-    keys = {item.name: str for item in fields(BaseModel)}
-    check_keys({**raw, "chat_template": template or ""}, dict(keys), "manifest.json: base")
-    for digest in (raw["fingerprint"], raw["tokenizer"], *([template] if template is not None else [])):
-        check_digest(digest)
-    return BaseModel(**raw)
-
-
-def _request(raw: Any) -> ForgottenRequest:
-    where = "manifest.json: request"
-    if not isinstance(raw, dict):
-        raise BundleFormatError(f"{where}: expected an object, found {type(raw).__name__}")
-    units = raw.get("units")
-    check_keys({**raw, "units": units or []}, {"id": str, "data": str, "units": list}, where)
-    if units is not None and not (
-        len(units) == 2 and all(type(unit) is int for unit in units) and 0 <= units[0] < units[1]
-    ):
-        raise BundleFormatError(f"{where} {raw['id']!r}: units: expected [first, end], found {units!r:.100}")
-    check_digest(raw["data"])
-    return ForgottenRequest(
-        id=check_name(raw["id"], "request"), data=raw["data"], units=None if units is None else (units[0], units[1])
-    )
-
-
-def _files(raw: dict[str, Any]) -> dict[str, FileEntry]:
-    entries = {}
-    for name, value in raw.items():
-        where = f"manifest.json: file {name[:100]!r}"
-        if "/" in name or name in {"", ".", "..", "manifest.json"} or "\x00" in name:
-            raise BundleFormatError(f"{where}: expected the plain name of a file beside the manifest")
-        if not isinstance(value, dict):
-            raise BundleFormatError(f"{where}: expected an object, found {type(value).__name__}")
-        check_keys(value, {"sha256": str, "size": int}, where)
-        if value["size"] < 0:
-            raise BundleFormatError(f"{where}: size: expected 0 or more, found {value['size']}")
-        entries[name] = FileEntry(sha256=check_digest(value["sha256"]), size=value["size"])
-    return entries
 
 
 def round_metric(value: float, digits: int = 6) -> float | None:

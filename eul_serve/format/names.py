@@ -11,7 +11,10 @@ from eul_serve.errors import BundleFormatError, InputError
 Part = Literal["eul_down.weight", "eul_down.bias", "eul_up.weight"]
 
 PARTS: tuple[Part, ...] = ("eul_down.weight", "eul_down.bias", "eul_up.weight")
+RESERVED_PARTS = ("eul_gate.weight", "eul_gate.bias")
+"""Names kept free for gated bundles: (N, d) and (N,) for N requests. A reader of version 1 refuses them."""
 PREFIX = "base_model.model."
+MAX_TENSOR_NAME = 512
 DEFAULT_ALIAS = "stable"
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
@@ -33,10 +36,15 @@ class TensorName:
         """Parse `base_model.model.<module>.<part>`.
 
         Raises:
-            BundleFormatError: The name does not follow the grammar.
+            BundleFormatError: The name does not follow the grammar, or is reserved for a later version.
         """
+        if name.endswith(tuple("." + part for part in RESERVED_PARTS)):
+            raise BundleFormatError(
+                f"tensor {name[:200]!r}: gates are reserved for a later version of the format; "
+                "this reader knows version 1, so upgrade eul-serve"
+            )
         for part in PARTS:
-            if name.startswith(PREFIX) and name.endswith("." + part):
+            if len(name) <= MAX_TENSOR_NAME and name.startswith(PREFIX) and name.endswith("." + part):
                 module = name[len(PREFIX) : -len(part) - 1]
                 if _MODULE.fullmatch(module):
                     return cls(module, part)
@@ -67,6 +75,8 @@ class Reference:
         Raises:
             InputError: The text is no reference.
         """
+        if len(text) > 200:
+            raise InputError(f"reference {text[:100]!r}...: expected at most 200 characters, found {len(text)}")
         name, at, revision = text.partition("@")
         if at:
             return cls(check_name(name, "bundle"), None, check_digest(revision))
@@ -90,9 +100,9 @@ def check_name(text: str, what: str) -> str:
     Raises:
         InputError: Not 1 to 63 of a-z, 0-9, dot, dash and underscore, starting with a letter or digit, or with `..`.
     """
-    if not _NAME.fullmatch(text) or ".." in text:
+    if not isinstance(text, str) or not _NAME.fullmatch(text) or ".." in text:
         raise InputError(
-            f"{what} name {text[:100]!r}: expected 1 to 63 characters of a-z, 0-9, '.', '_' and '-', "
+            f"{what} name {text!r:.100}: expected 1 to 63 characters of a-z, 0-9, '.', '_' and '-', "
             "starting with a letter or digit and without '..'"
         )
     return text
@@ -110,6 +120,6 @@ def check_digest(text: str) -> str:
     Raises:
         InputError: Anything else.
     """
-    if not _DIGEST.fullmatch(text):
-        raise InputError(f"digest {text[:100]!r}: expected 'sha256:' and 64 hex digits")
+    if not isinstance(text, str) or not _DIGEST.fullmatch(text):
+        raise InputError(f"digest {text!r:.100}: expected 'sha256:' and 64 hex digits")
     return text

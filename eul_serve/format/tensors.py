@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from eul_serve.errors import BundleFormatError
 from eul_serve.format.config import BundleConfig
-from eul_serve.format.digest import open_regular
 from eul_serve.format.header import Header, TensorEntry
 from eul_serve.format.names import PARTS, Part, TensorName
 
+MAX_WIDTH = 1 << 17
 _CHUNK_BYTES = 4 << 20
-_EXPONENT = {"BF16": (np.uint16, 0x7F80), "F16": (np.uint16, 0x7C00), "F32": (np.uint32, 0x7F800000)}
+_EXPONENT = {"BF16": ("<u2", 0x7F80), "F16": ("<u2", 0x7C00), "F32": ("<u4", 0x7F800000)}
 """Per dtype: an unsigned view, and the bits that are all set in infinities and NaNs alone."""
 
 
@@ -31,6 +30,11 @@ def check_tensors(header: Header, config: BundleConfig) -> dict[str, int]:
     Raises:
         BundleFormatError: A tensor is missing, unknown, of another shape, or of another dtype than the rest.
     """
+    if header.metadata not in ({}, {"format": "pt"}):
+        # Free text could carry what the bundle is there to forget.
+        raise BundleFormatError(
+            f"adapter_model.safetensors: __metadata__: expected only format=pt, found {header.metadata!r:.100}"
+        )
     layers: dict[str, dict[Part, TensorEntry]] = {}
     for text, entry in header.tensors.items():
         name = TensorName.parse(text)
@@ -51,37 +55,51 @@ def _check_layer(module: str, parts: dict[Part, TensorEntry], config: BundleConf
     wanted = PARTS if config.hidden_bias else tuple(part for part in PARTS if part != "eul_down.bias")
     for part in PARTS:
         if (part in wanted) != (part in parts):
-            found = "present" if part in parts else "missing"
+            expected, found = ("none", "one") if part in parts else ("one", "none")
             raise BundleFormatError(
-                f"tensor {str(TensorName(module, part))!r}: {found}, but hidden_bias is {config.hidden_bias}"
+                f"tensor {str(TensorName(module, part))!r}: expected {expected} with hidden_bias={config.hidden_bias}, "
+                f"found {found}"
             )
     down = parts["eul_down.weight"].shape
     width = down[1] if len(down) == 2 else 0
-    shapes = {"eul_down.weight": (config.rank, width), "eul_down.bias": (config.rank,), "eul_up.weight": (width, config.rank)}
+    if not 1 <= width <= MAX_WIDTH:
+        raise BundleFormatError(
+            f"tensor {str(TensorName(module, 'eul_down.weight'))!r}: shape: expected ({config.rank}, d) with "
+            f"d from 1 to {MAX_WIDTH}, found {down}"
+        )
+    shapes = {
+        "eul_down.weight": (config.rank, width),
+        "eul_down.bias": (config.rank,),
+        "eul_up.weight": (width, config.rank),
+    }
     for part in wanted:
-        if parts[part].shape != shapes[part] or width == 0:
+        if parts[part].shape != shapes[part]:
             raise BundleFormatError(
                 f"tensor {str(TensorName(module, part))!r}: shape: expected {shapes[part]}, found {parts[part].shape}"
             )
     return width
 
 
-def check_finite(path: Path, header: Header) -> None:
-    """Check that no value of a safetensors file is infinite or NaN, reading it in small pieces.
+def check_finite(file: BinaryIO, header: Header) -> None:
+    """Check that no value of an open safetensors file is infinite or NaN, reading it in small pieces.
+
+    Args:
+        file: The file, or its bytes in memory.
+        header: Its header.
 
     Raises:
         BundleFormatError: Names the first tensor with such a value.
     """
-    with os.fdopen(open_regular(path), "rb") as file:
-        for name, entry in header.tensors.items():
-            view, exponent = _EXPONENT[entry.dtype]
-            file.seek(entry.begin)
-            left = entry.end - entry.begin
-            while left:
-                data = file.read(min(left, _CHUNK_BYTES))
-                if not data:
-                    raise BundleFormatError(f"tensor {name!r}: the file ended early")
-                left -= len(data)
-                bits = np.frombuffer(data, dtype=view)
-                if np.any((bits & exponent) == exponent):
-                    raise BundleFormatError(f"tensor {name!r}: expected finite values, found infinity or NaN")
+    for name, entry in header.tensors.items():
+        view, exponent = _EXPONENT[entry.dtype]
+        file.seek(entry.begin)
+        left = entry.end - entry.begin
+        while left:
+            size = min(left, _CHUNK_BYTES)
+            data = file.read(size)
+            if len(data) != size:
+                raise BundleFormatError(f"tensor {name!r}: the file ended early; it was changed while it was read")
+            left -= size
+            bits = np.frombuffer(data, dtype=view)
+            if np.any((bits & exponent) == exponent):
+                raise BundleFormatError(f"tensor {name!r}: expected finite values, found infinity or NaN")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from torch.nn import functional
 
 from eul_serve.errors import BundleFormatError
 from eul_serve.format.bundle import WEIGHTS_FILE, Bundle
-from eul_serve.format.digest import digest_bytes
+from eul_serve.format.digest import digest_bytes, reading
+from eul_serve.format.header import parse_header
 from eul_serve.format.names import TensorName
+from eul_serve.format.tensors import check_finite, check_tensors
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": functional.relu,
@@ -37,26 +40,32 @@ class LayerWeights:
             output: Output y of the feed-forward network, (..., d).
 
         Returns:
-            `y + U act(D y + b)`, (..., d), in the dtype of `output`.
+            `y + U act(D y + b)`, (..., d), computed in the weights' dtype and rounded once to that of `output`.
         """
-        hidden = functional.linear(output, self.down, self.bias)
-        return output + functional.linear(ACTIVATION_FUNCTIONS[self.activation](hidden), self.up)
+        hidden = functional.linear(output.to(self.down.dtype), self.down, self.bias)
+        delta = functional.linear(ACTIVATION_FUNCTIONS[self.activation](hidden), self.up)
+        return (output + delta).to(output.dtype)
 
 
 def load_layers(bundle: Bundle) -> dict[str, LayerWeights]:
     """Load a bundle's layers, by the path of their module.
 
-    The bytes are read once, hashed, and only then parsed, so that what was checked is what is used.
+    The bytes are read once, without following links, and hashed and checked again: what was checked is what is used.
 
     Raises:
+        InputError: The weights are missing, a link, or cannot be read.
         BundleFormatError: The weights changed since the bundle was read.
     """
-    data = bundle.weights.read_bytes()
-    expected = bundle.manifest.files[WEIGHTS_FILE].sha256
-    if (found := digest_bytes(data)) != expected:
-        raise BundleFormatError(f"file {WEIGHTS_FILE!r}: expected {expected}, found {found}; the file was changed")
+    data = _read_weights(bundle)
+    header = parse_header(io.BytesIO(data), WEIGHTS_FILE)
+    check_tensors(header, bundle.config)
+    check_finite(io.BytesIO(data), header)
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise BundleFormatError(f"file {WEIGHTS_FILE!r}: {error}") from error
     parts: dict[str, dict[str, torch.Tensor]] = {}
-    for text, tensor in safetensors.torch.load(data).items():
+    for text, tensor in tensors.items():
         name = TensorName.parse(text)
         parts.setdefault(name.module, {})[name.part] = tensor
     return {
@@ -70,6 +79,20 @@ def load_layers(bundle: Bundle) -> dict[str, LayerWeights]:
     }
 
 
+def _read_weights(bundle: Bundle) -> bytes:
+    entry = bundle.manifest.files[WEIGHTS_FILE]
+    with reading(bundle.weights) as file:
+        data = file.read(entry.size + 1)
+    if len(data) != entry.size:
+        found = f"{len(data)}" if len(data) < entry.size else "more"
+        raise BundleFormatError(
+            f"file {WEIGHTS_FILE!r}: expected {entry.size} bytes, found {found}; the file was changed"
+        )
+    if (digest := digest_bytes(data)) != entry.sha256:
+        raise BundleFormatError(f"file {WEIGHTS_FILE!r}: expected {entry.sha256}, found {digest}; the file was changed")
+    return data
+
+
 def dump_layers(layers: Mapping[str, LayerWeights]) -> bytes:
     """Return the bytes of `adapter_model.safetensors`, equal to those that PEFT's `save_pretrained` writes."""
     tensors: dict[str, torch.Tensor] = {}
@@ -78,4 +101,5 @@ def dump_layers(layers: Mapping[str, LayerWeights]) -> bytes:
         tensors[str(TensorName(module, "eul_up.weight"))] = layer.up.detach().cpu().contiguous()
         if layer.bias is not None:
             tensors[str(TensorName(module, "eul_down.bias"))] = layer.bias.detach().cpu().contiguous()
-    return safetensors.torch.save(tensors, metadata={"format": "pt"})
+    data: bytes = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    return data
