@@ -1,0 +1,8 @@
+"""Who may use what: tenants, bundles, rights, tokens. Denies by default; needs neither torch, grpc nor vllm."""
+
+from eul_serve.policy.load import load_policy
+from eul_serve.policy.policy import Policy, hash_token
+from eul_serve.policy.rights import RIGHTS, Right
+from eul_serve.policy.tenant import BASE, REFUSAL, Base, Grant, TenantPolicy
+
+__all__ = ["BASE", "REFUSAL", "RIGHTS", "Base", "Grant", "Policy", "Right", "TenantPolicy", "hash_token", "load_policy"]

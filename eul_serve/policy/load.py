@@ -1,0 +1,118 @@
+"""From a policy file, and a second one of tokens alone, to a checked policy."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from eul_serve.errors import InputError
+from eul_serve.format import Reference, check_name
+from eul_serve.format.digest import digest_bytes
+from eul_serve.policy.policy import Policy
+from eul_serve.policy.rights import RIGHTS, Right
+from eul_serve.policy.section import Section
+from eul_serve.policy.tenant import BASE, Base, Grant, TenantPolicy
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def load_policy(path: Path, tokens: Path | None = None) -> Policy:
+    """Read and check a policy.
+
+    Args:
+        path: The policy, TOML.
+        tokens: A further file that holds nothing but tokens, TOML; None where there is none.
+
+    Returns:
+        The policy.
+
+    Raises:
+        InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
+    """
+    file = Section.read(path, "policy")
+    file.allow("tenants")
+    tenants: dict[str, TenantPolicy] = {}
+    holders: dict[str, str] = {}
+    for name, section in file.sections("tenants"):
+        tenants[name] = _tenant(name, section)
+        for digest in section.texts("token_sha256"):
+            _hold(holders, digest, name, section)
+    if tokens is not None:
+        _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
+    return Policy(tenants=tenants, tokens=holders, epoch=_epoch(tenants, holders))
+
+
+def _tenant(name: str, section: Section) -> TenantPolicy:
+    section.allow("base", "bundles", "default", "rights", "token_sha256")
+    section.parsed("name", lambda text: check_name(text, "tenant"), name)
+    base = section.flag("base")
+    bundles = tuple(section.parsed("bundles", _grant, text) for text in section.texts("bundles"))
+    rights = frozenset(section.parsed("rights", _right, text) for text in section.texts("rights"))
+    default = section.text("default")
+    target = None if default is None else section.parsed("default", _adapter, default)
+    tenant = TenantPolicy(name=name, default=target, bundles=bundles, base=base, rights=rights)
+    if not (target is None or (base if target is BASE else tenant.allows(target))):
+        hint = "base = true" if target is BASE else f"bundles = [{default!r}]"
+        raise InputError(f"{section.where}: default: {default!r} is not allowed to this tenant; add `{hint}`")
+    return tenant
+
+
+def _adapter(text: str) -> Reference | Base:
+    return BASE if text == BASE.value else Reference.parse(text)
+
+
+def _grant(text: str) -> Grant:
+    if text == BASE.value:
+        raise InputError("'base' is the base model, not a bundle; write `base = true` to allow it")
+    return Grant.parse(text)
+
+
+def _right(text: str) -> Right:
+    if text not in RIGHTS:
+        raise InputError(f"unknown right {text[:100]!r}; allowed are {', '.join(RIGHTS)}")
+    return text
+
+
+def _add_tokens(holders: dict[str, str], file: Section, tenants: Mapping[str, TenantPolicy]) -> None:
+    file.allow("tokens")
+    section = file.section("tokens")
+    for digest in section.table:
+        _check_hash(digest, section)
+        name = section.text(digest) or ""
+        if name not in tenants:
+            raise InputError(f"{section.where}: tenant {name[:100]!r}: no such tenant in the policy; add it there")
+        _hold(holders, digest, name, section)
+
+
+def _hold(holders: dict[str, str], digest: str, name: str, section: Section) -> None:
+    _check_hash(digest, section)
+    if holders.setdefault(digest, name) != name:
+        raise InputError(
+            f"{section.where}: token {digest[:8]}...: held by two tenants, {holders[digest]!r} and {name!r}"
+        )
+
+
+def _check_hash(digest: str, section: Section) -> None:
+    if not _HASH.fullmatch(digest):
+        # Never show what was found: it may be the token itself, pasted by mistake.
+        raise InputError(
+            f"{section.where}: token: expected 64 hex digits, its sha256; `eul token` makes a token and its hash"
+        )
+
+
+def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str]) -> str:
+    content = {
+        "tenants": {
+            tenant.name: {
+                "base": tenant.base,
+                "bundles": sorted({str(grant) for grant in tenant.bundles}),
+                "default": BASE.value if tenant.default is BASE else tenant.default and str(tenant.default),
+                "rights": sorted(tenant.rights),
+            }
+            for tenant in tenants.values()
+        },
+        "tokens": dict(holders),
+    }
+    return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
