@@ -1,0 +1,81 @@
+"""Settings of the engine, and the part of them that every worker needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eul_serve.errors import InputError
+
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The maximum ranks that vLLM knows; a bundle may have any rank up to the maximum."""
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How to start the engine."""
+
+    model: Path
+    """Directory of the base model."""
+    dtype: str = "float32"
+    """dtype of weights and activations: float32, bfloat16 or float16."""
+    max_context: int = 2048
+    """Longest prompt and answer together, in tokens."""
+    slots: int = 4
+    """Bundles that can be in one batch."""
+    capacity: int = 16
+    """Bundles kept in host memory; at least `slots`, and two or more, as a swap holds two revisions."""
+    max_rank: int = 64
+    """Highest rank of a bundle; taken up to the next of 1, 8, 16, 32, 64, 128, 256, 320 and 512."""
+    max_batch: int = 64
+    """Requests that run at the same time."""
+    kv_cache_gib: float = 1.0
+    """Memory for the key-value cache, in GiB."""
+    deny_base: bool = True
+    """Refuse every request without a bundle."""
+    bundles: Path | None = None
+    """Directory that every bundle must lie in, the verified cache; None allows any absolute path."""
+    enforce_eager: bool = True
+    """Run without compiled graphs: starts faster and, on a CPU, runs about as fast."""
+    seed: int = 0
+    """Seed of the samplers that have none of their own."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InputError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        for name, least in (("max_context", 2), ("slots", 1), ("capacity", max(2, self.slots)), ("max_batch", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if not 1 <= self.max_rank <= RANKS[-1]:
+            raise InputError(f"max_rank: expected 1 to {RANKS[-1]}, found {self.max_rank}")
+        if not self.kv_cache_gib > 0:
+            raise InputError(f"kv_cache_gib: expected more than 0, found {self.kv_cache_gib}")
+
+    @property
+    def vllm_rank(self) -> int:
+        """The lowest maximum rank of vLLM that holds `max_rank`."""
+        return next(rank for rank in RANKS if rank >= self.max_rank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What a worker must know; the defaults are those under vLLM's own entry points."""
+
+    plain_lora: bool = True
+    """Whether plain LoRA adapters may be loaded as well."""
+    bundles: Path | None = None
+    """Directory that every bundle must lie in; None allows any absolute path."""
+
+    @classmethod
+    def from_config(cls, additional_config: object) -> WorkerSettings:
+        """Read the settings from vLLM's `additional_config`."""
+        found = additional_config.get("eul", {}) if isinstance(additional_config, dict) else {}
+        bundles = found.get("bundles")
+        return cls(plain_lora=found.get("plain_lora", True), bundles=Path(bundles) if bundles else None)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the entry for vLLM's `additional_config`."""
+        bundles = None if self.bundles is None else str(self.bundles)
+        return {"eul": {"plain_lora": self.plain_lora, "bundles": bundles}}

@@ -1,0 +1,162 @@
+"""Start vLLM and prove that it is ours: every worker runs the plugin, and bundles change answers as they should."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from eul_serve.engine.compat import keep_known, load_model_class
+from eul_serve.engine.plugin import PLUGIN_VERSION
+from eul_serve.engine.settings import EngineSettings, WorkerSettings
+from eul_serve.errors import EngineError, InputError
+from eul_serve.format.fingerprint import read_model_config
+
+MANAGER = "eul_serve.engine.manager.BundleWorkerManager"
+
+
+def check_model(model: Path) -> None:
+    """Check that vLLM can serve a model with adapters.
+
+    Raises:
+        InputError: The directory is no model, or vLLM does not have it or its adapters.
+    """
+    architectures = read_model_config(model).get("architectures") or ["unknown"]
+    found = load_model_class(str(architectures[0]))
+    if found is None:
+        raise InputError(f"model {str(model)!r}: vLLM does not have {architectures[0]}; it cannot be served")
+    if not getattr(found, "supports_lora", False):
+        raise InputError(
+            f"model {str(model)!r}: vLLM has no adapter support for {architectures[0]}, on which bundles ride; "
+            "serve a Llama, Mistral or Qwen model instead"
+        )
+
+
+def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
+    """Start vLLM with the settings, without yet believing it.
+
+    Raises:
+        InputError: vLLM refuses a setting.
+        EngineError: vLLM does not start.
+    """
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        arguments = AsyncEngineArgs(**keep_known(AsyncEngineArgs, _arguments(settings)))
+        config = arguments.create_engine_config()
+    except ValueError as error:
+        raise InputError(f"engine settings: {error}") from error
+    check_isolation(config)
+    try:
+        return AsyncLLM.from_vllm_config(config)
+    except (RuntimeError, OSError) as error:
+        raise EngineError(f"vLLM does not start: {error}; its own messages above say why") from error
+
+
+def _arguments(settings: EngineSettings) -> dict[str, Any]:
+    worker = WorkerSettings(plain_lora=False, bundles=settings.bundles)
+    return {
+        "model": str(settings.model),
+        "served_model_name": [settings.model.name],
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_context,
+        "max_num_seqs": settings.max_batch,
+        "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
+        "seed": settings.seed,
+        "enforce_eager": settings.enforce_eager,
+        "enable_lora": True,
+        "max_loras": settings.slots,
+        "max_cpu_loras": settings.capacity,
+        "max_lora_rank": settings.vllm_rank,
+        "enable_prefix_caching": True,
+        "worker_extension_cls": "eul_serve.engine.worker.WorkerExtension",
+        "additional_config": worker.to_config(),
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+    }
+
+
+def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
+    """Refuse settings under which a request could see another bundle's work.
+
+    Args:
+        config: vLLM's configuration.
+
+    Raises:
+        EngineError: Such a setting is on, whoever turned it on.
+    """
+    reasons = {
+        "speculative decoding": config.speculative_config is not None,
+        "an external KV connector": config.kv_transfer_config is not None,
+        "data parallelism": config.parallel_config.data_parallel_size > 1,
+    }
+    for name, found in reasons.items():
+        if found:
+            raise EngineError(f"{name} is on, and keeps no bundles apart; turn it off")
+    if config.lora_config is None:
+        raise EngineError("adapters are off in vLLM, so no bundle can be applied")
+
+
+async def check_workers(llm: Any) -> dict[str, int]:  # noqa: ANN401  # vLLM is not typed
+    """Check that every worker runs this plugin and computes as it should.
+
+    Args:
+        llm: The started vLLM.
+
+    Returns:
+        Width of every wrapped module, by path, over all workers.
+
+    Raises:
+        EngineError: A worker does not run the plugin, or computes something else.
+    """
+    modules: dict[str, int] = {}
+    for rank, report in enumerate(await llm.collective_rpc("eul_report")):
+        check_report(rank, report)
+        modules.update(report["modules"])
+    for rank, wrong in enumerate(await llm.collective_rpc("eul_check_layers")):
+        if wrong:
+            module, difference = next(iter(wrong.items()))
+            raise EngineError(f"worker {rank}: module {module!r}: differs from the reference by {difference:.3g}")
+    return dict(sorted(modules.items()))
+
+
+def check_report(rank: int, report: dict[str, Any]) -> None:
+    """Check what one worker says of itself.
+
+    Args:
+        rank: Number of the worker.
+        report: Its answer to `eul_report`.
+
+    Raises:
+        EngineError: It does not run this plugin, or wrapped nothing.
+    """
+    if report["manager"] != MANAGER:
+        raise EngineError(
+            f"worker {rank}: adapter manager: expected {MANAGER}, found {report['manager']}; the plugin is not live "
+            "(is EUL_PLUGIN=0 set, or does VLLM_PLUGINS leave out 'eul'?)"
+        )
+    if report["plugin"] != PLUGIN_VERSION:
+        raise EngineError(f"worker {rank}: plugin version: expected {PLUGIN_VERSION}, found {report['plugin']}")
+    if not report["modules"]:
+        raise EngineError(f"worker {rank}: expected wrapped modules, found none")
+
+
+class ProbeDirectory:
+    """A directory for the probe bundle, removed at the end."""
+
+    def __init__(self, root: Path | None) -> None:
+        """Choose the place: under the verified cache where there is one, as workers load from nowhere else."""
+        self._root = root
+
+    def __enter__(self) -> Path:
+        if self._root is not None:
+            self._root.mkdir(parents=True, exist_ok=True)
+        self._path = Path(os.path.realpath(tempfile.mkdtemp(prefix=".probe-", dir=self._root)))
+        return self._path / "bundle"
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)

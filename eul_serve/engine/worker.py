@@ -1,0 +1,73 @@
+"""What the front end asks of every worker at start, through vLLM's worker extension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from eul_serve.engine.plugin import PLUGIN_VERSION
+from eul_serve.engine.step import Step
+from eul_serve.format.weights import ACTIVATION_FUNCTIONS, LayerWeights
+
+_ROWS = 6
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Largest difference of a layer's output from the reference, with values of order one."""
+
+
+class WorkerExtension:
+    """Mixed into vLLM's worker class; every method runs in every rank."""
+
+    model_runner: Any
+
+    def eul_report(self) -> dict[str, Any]:
+        """Return the plugin's version, the manager's class, and the width of every wrapped module by its path."""
+        manager = getattr(self.model_runner, "lora_manager", None)
+        inner = getattr(manager, "_adapter_manager", None)
+        layers = getattr(inner, "layers", {})
+        return {
+            "plugin": PLUGIN_VERSION,
+            "manager": f"{type(manager).__module__}.{type(manager).__qualname__}",
+            "modules": {path: layer.slots.width for path, layer in layers.items()},
+        }
+
+    def eul_check_layers(self) -> dict[str, float]:
+        """Run every wrapped module's arithmetic against the reference; return those that differ, with how much.
+
+        Runs before any bundle is loaded, in slot 0.
+        """
+        wrong = {}
+        for path, layer in self.model_runner.lora_manager._adapter_manager.layers.items():
+            difference = max(_difference(layer, name) for name in ACTIVATION_FUNCTIONS)
+            if not difference <= TOLERANCE[layer.slots.down.dtype]:
+                wrong[path] = difference
+        return wrong
+
+    def eul_deny_base(self, deny: bool) -> None:
+        """Refuse from now on every scheduled row without a bundle; vLLM's warm-up runs are over."""
+        self.model_runner.lora_manager._adapter_manager.deny_base = deny
+
+
+def _difference(layer: Any, activation: str) -> float:  # noqa: ANN401  # the layer's class needs vLLM
+    """Compare one layer with `LayerWeights.apply` on rows with and without a bundle."""
+    slots = layer.slots
+    generator = torch.Generator().manual_seed(0)
+    rank = min(slots.max_rank, 8)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(slots.down)
+
+    weights = LayerWeights(
+        draw(rank, slots.width) / slots.width**0.5, draw(slots.width, rank) / rank, draw(rank), activation
+    )
+    rows = draw(_ROWS, slots.width)
+    step = Step(len(slots.ranks), _ROWS, slots.down.device, fixed_shape=layer.step.mask is not None)
+    step.set_rows([0, -1, 0, 0, -1, 0])
+    slots.put(0, weights)
+    found = rows.clone()
+    layer.add_layers(found, step)
+    slots.clear(0)
+    expected = torch.where(
+        torch.tensor([[1], [0], [1], [1], [0], [1]], device=rows.device) > 0, weights.apply(rows), rows
+    )
+    return float((found.float() - expected.float()).abs().max())
