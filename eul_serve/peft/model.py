@@ -46,8 +46,11 @@ class EulModel(BaseTuner):  # type: ignore[misc]  # peft has no types
         layer.update_layer(adapter_name, peft_config, self.active_adapters)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
-        # Not PEFT's _replace_module: it moves what it wraps to the dtype and device of a single weight.
-        setattr(parent, target_name, layer)
+        self._replace_module(parent, target_name, layer, target)
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        # PEFT's own goes by the one weight of the module, which a feed-forward module does not have.
+        setattr(parent, child_name, new_module)
 
     def _width(self) -> int:
         config = getattr(self.model, "config", None)
