@@ -13,11 +13,12 @@ _LINK = (errno.ELOOP, errno.ENOTDIR)
 
 
 @contextmanager
-def disk_errors(what: str) -> Iterator[None]:
+def disk_errors(what: str, hint: str = "name what is there") -> Iterator[None]:
     """Turn an OSError into one of ours.
 
     Args:
         what: What was read or written, for the message.
+        hint: What to do where it is missing.
 
     Raises:
         CapacityError: The disk or a quota is full, or a file too large for its file system.
@@ -31,7 +32,7 @@ def disk_errors(what: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise CapacityError(f"{what}: cannot write: {reason}; free space and run again") from error
         if error.errno == errno.ENOENT:
-            raise NotFoundError(f"{what}: not found") from error
+            raise NotFoundError(f"{what}: not found; {hint}") from error
         if error.errno in _LINK:
             raise InputError(
                 f"{what}: found a link or a file in the place of a directory; links are refused"

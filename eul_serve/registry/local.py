@@ -171,7 +171,7 @@ class LocalRegistry:
     def _reading(self, what: str) -> Iterator[None]:
         with disk_errors(f"registry {str(self._tree.root)!r}"):
             self._check_mark()
-        with disk_errors(what):
+        with disk_errors(what, "`eul list` shows what is published"):
             yield
 
     @contextmanager

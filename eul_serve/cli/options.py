@@ -1,0 +1,74 @@
+"""Options and arguments that several commands take."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from eul_serve.format import Reference, check_name
+from eul_serve.registry import Registry, open_registry
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def parse_registry(_: click.Context, __: click.Parameter, value: str | None) -> Registry | None:
+    """Open the registry at a URL."""
+    return None if value is None else open_registry(value)
+
+
+def parse_reference(_: click.Context, __: click.Parameter, value: str) -> Reference:
+    """Parse `NAME`, `NAME:ALIAS` or `NAME@sha256:...`."""
+    return Reference.parse(value)
+
+
+def parse_name(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Check the name of a bundle or an alias."""
+    return None if value is None else check_name(value, "alias" if parameter.name == "alias" else "bundle")
+
+
+def registry_option(function: _F) -> _F:
+    """Take the registry as `registry`."""
+    return click.option(
+        "--registry",
+        metavar="URL",
+        callback=parse_registry,
+        required=True,
+        envvar="EUL_REGISTRY",
+        show_envvar=True,
+        help="The registry: a directory, or file:///DIRECTORY.",
+    )(function)
+
+
+def json_option(function: _F) -> _F:
+    """Take `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(function)
+
+
+def unforget_option(function: _F) -> _F:
+    """Take `allow_unforget`."""
+    return click.option(
+        "--allow-unforget",
+        metavar="REASON",
+        help="Allow a move that drops a request the alias covers now, and record why.",
+    )(function)
+
+
+def actor_option(function: _F) -> _F:
+    """Take `actor`."""
+    return click.option(
+        "--actor",
+        envvar="EUL_ACTOR",
+        show_envvar=True,
+        default=_user,
+        help="Who does this, for the alias's history and the log; your login name by default.",
+    )(function)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None  # a container's user without an entry
