@@ -1,8 +1,8 @@
 """The life of one revision in one server: a pure function (state, event) -> (state, actions).
 
-    WANTED --start--> PULLING --pulled--> LOADING --loaded--> RESIDENT <--unpointed/pointed--> SERVING
+    WANTED --start--> PULLING --pulled--> LOADING --loaded--> RESIDENT <-unpointed/pointed-> SERVING
                          |                   |                    |
-                       failed              failed              retired --> DRAINING --last finished--> UNLOADING --> GONE
+                       failed              failed              retired -> DRAINING -last finished-> UNLOADING -> GONE
                          v                   v
                        FAILED <--------------+      (start tries again)
 

@@ -1,0 +1,6 @@
+"""A typed client of a server; needs neither torch, vllm nor the server's code."""
+
+from eul_serve.client.answers import Answer, BundleAlias, Classification, Part, Usage
+from eul_serve.client.client import Client, Settings
+
+__all__ = ["Answer", "BundleAlias", "Classification", "Client", "Part", "Settings", "Usage"]

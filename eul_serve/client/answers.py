@@ -1,0 +1,131 @@
+"""What a server answers, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eul_serve.v1 import bundle_service_pb2 as bundles
+from eul_serve.v1 import generation_service_pb2 as pb
+
+_REASONS = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length", pb.FINISH_REASON_ABORT: "abort"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens read and made."""
+
+    prompt_tokens: int
+    """Tokens of the prompt."""
+    completion_tokens: int
+    """Tokens of the answer."""
+
+    @classmethod
+    def of(cls, message: pb.Usage) -> Usage:
+        """Read the message."""
+        return cls(prompt_tokens=message.prompt_tokens, completion_tokens=message.completion_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A piece of a streamed answer."""
+
+    text: str
+    """New text."""
+    revision: str
+    """The revision that produces the whole answer, `sha256:<hex>` or `base`."""
+    finish_reason: str | None
+    """stop or length in the last piece."""
+    usage: Usage
+    """Tokens read and made so far."""
+    token_ids: tuple[int, ...]
+    """New tokens."""
+    logprobs: tuple[float, ...]
+    """Their log-probabilities in nats, where asked for."""
+
+    @classmethod
+    def of(cls, message: pb.GenerateStreamResponse) -> Part:
+        """Read the message."""
+        return cls(
+            text=message.text,
+            revision=message.revision,
+            finish_reason=_REASONS.get(message.finish_reason),
+            usage=Usage.of(message.usage),
+            token_ids=tuple(message.token_ids),
+            logprobs=tuple(message.logprobs),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole answer."""
+
+    text: str
+    """The text."""
+    revision: str
+    """The revision that produced it, `sha256:<hex>` or `base`."""
+    finish_reason: str | None
+    """stop or length."""
+    usage: Usage
+    """Tokens read and made."""
+    token_ids: tuple[int, ...]
+    """The tokens."""
+    logprobs: tuple[float, ...]
+    """Their log-probabilities in nats, where asked for."""
+
+    @classmethod
+    def of(cls, message: pb.GenerateResponse) -> Answer:
+        """Read the message."""
+        return cls(
+            text=message.text,
+            revision=message.revision,
+            finish_reason=_REASONS.get(message.finish_reason),
+            usage=Usage.of(message.usage),
+            token_ids=tuple(message.token_ids),
+            logprobs=tuple(message.logprobs),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """A chosen label."""
+
+    label: str
+    """The most likely label."""
+    revision: str
+    """The revision that chose it."""
+    probabilities: dict[str, float]
+    """Every label with its probability, in the order asked; they sum to 1."""
+
+    @classmethod
+    def of(cls, message: pb.ClassifyResponse) -> Classification:
+        """Read the message."""
+        pairs = {one.label: one.probability for one in message.probabilities}
+        return cls(label=message.label, revision=message.revision, probabilities=pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleAlias:
+    """An alias that the caller may use."""
+
+    name: str
+    """Name of the bundle."""
+    alias: str
+    """The alias; empty where the policy names a revision."""
+    revision: str
+    """The revision that new requests get; empty while none is in the engine."""
+    state: str
+    """published, loading, resident, draining or failed."""
+    default: bool
+    """Whether an empty adapter means this alias."""
+
+    @classmethod
+    def of(cls, message: bundles.BundleAlias) -> BundleAlias:
+        """Read the message."""
+        state = bundles.BundleState.Name(message.state).removeprefix("BUNDLE_STATE_").lower()
+        return cls(
+            name=message.name,
+            alias=message.alias,
+            revision=message.revision,
+            state=state,
+            default=message.default,
+        )

@@ -1,0 +1,68 @@
+"""From a gRPC status back to our errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
+import grpc
+
+from eul_serve.errors import (
+    BundleMismatchError,
+    CapacityError,
+    EngineError,
+    EulError,
+    IdentityError,
+    InputError,
+    NotFoundError,
+    RefusedError,
+)
+
+_KINDS: dict[grpc.StatusCode, type[EulError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InputError,
+    grpc.StatusCode.FAILED_PRECONDITION: BundleMismatchError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.UNAUTHENTICATED: IdentityError,
+    grpc.StatusCode.PERMISSION_DENIED: RefusedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: CapacityError,
+    grpc.StatusCode.UNAVAILABLE: EngineError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: EngineError,
+}
+
+
+class _Call(Protocol):
+    """What we use of grpc's error, which is its call."""
+
+    def code(self) -> grpc.StatusCode: ...
+
+    def details(self) -> str | None: ...
+
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...] | None: ...
+
+
+@contextmanager
+def rpc_errors(address: str) -> Iterator[None]:
+    """Turn a failed call into one of our errors.
+
+    Args:
+        address: The server's address, for messages.
+
+    Raises:
+        EulError: The call failed; its kind follows the status.
+    """
+    try:
+        yield
+    except grpc.RpcError as error:
+        call = cast(_Call, error)
+        code, details = call.code(), " ".join((call.details() or "").split())
+        if code is grpc.StatusCode.UNAVAILABLE and not _answered(call):
+            raise EngineError(
+                f"server {address}: not reachable ({details}); start it with `eul serve`, or check the address and TLS"
+            ) from error
+        raise _KINDS.get(code, EulError)(details or f"server {address}: {code.name}") from error
+
+
+def _answered(call: _Call) -> bool:
+    """Return whether the server itself sent the status: it puts a request id beside it."""
+    return any(key == "x-request-id" for key, _ in call.trailing_metadata() or ())

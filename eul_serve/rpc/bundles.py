@@ -1,0 +1,84 @@
+"""BundleService: what the caller's policy names, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+from eul_serve.errors import InputError, NotFoundError, RefusedError
+from eul_serve.format import Reference
+from eul_serve.policy import BASE, REFUSAL, Grant, TenantPolicy
+from eul_serve.registry import Registry
+from eul_serve.rpc import convert
+from eul_serve.rpc.auth import current_caller
+from eul_serve.rpc.calls import Calls
+from eul_serve.rpc.context import CallContext
+from eul_serve.swap.residency import Residency
+from eul_serve.v1 import bundle_service_pb2 as pb
+from eul_serve.v1 import bundle_service_pb2_grpc as services
+
+
+class BundleServicer(services.BundleServiceServicer):
+    """Tells callers about their bundles."""
+
+    def __init__(self, calls: Calls, registry: Registry, residency: Residency) -> None:
+        self._calls = calls
+        self._registry = registry
+        self._residency = residency
+
+    async def ListBundles(self, request: pb.ListBundlesRequest, context: CallContext) -> pb.ListBundlesResponse:
+        """List the caller's aliases."""
+        return await self._calls.answer("ListBundles", context, self._list())
+
+    async def GetBundle(self, request: pb.GetBundleRequest, context: CallContext) -> pb.GetBundleResponse:
+        """Describe one revision."""
+        return await self._calls.answer("GetBundle", context, self._get(request))
+
+    async def _list(self) -> pb.ListBundlesResponse:
+        tenant = current_caller().tenant
+        references = await asyncio.to_thread(self._references, tenant)
+        return pb.ListBundlesResponse(bundles=[self._describe(one, tenant) for one in references])
+
+    async def _get(self, request: pb.GetBundleRequest) -> pb.GetBundleResponse:
+        target = current_caller().tenant.authorize(request.adapter)
+        if target is BASE:
+            raise InputError("adapter: the base model has no bundle; name one of `ListBundles`")
+        entry = self._residency.pointed(target)
+        try:
+            revision = entry.revision if entry else await asyncio.to_thread(self._registry.resolve, target)
+            manifest = await asyncio.to_thread(self._registry.manifest, target.name, revision)
+        except NotFoundError as error:
+            raise RefusedError(REFUSAL) from error
+        known = self._residency.entry(revision)
+        return pb.GetBundleResponse(
+            name=target.name,
+            revision=revision,
+            state=convert.state_of(known.state.stage if known else None),
+            requests=sorted(manifest.request_ids),
+            base_fingerprint=manifest.base.fingerprint,
+            parents=manifest.parents,
+        )
+
+    def _references(self, tenant: TenantPolicy) -> list[Reference]:
+        """Return every alias that the tenant may use; blocks."""
+        found = {str(one): one for grant in tenant.bundles for one in self._expand(grant)}
+        return [found[key] for key in sorted(found)]
+
+    def _expand(self, grant: Grant) -> list[Reference]:
+        if grant.alias is not None:
+            return [Reference(grant.name, grant.alias, None)]
+        if grant.revision is not None:
+            return [Reference(grant.name, None, grant.revision)]
+        try:
+            return [Reference(grant.name, alias, None) for alias in self._registry.aliases(grant.name)]
+        except NotFoundError:  # named by the policy, but not published yet
+            return []
+
+    def _describe(self, reference: Reference, tenant: TenantPolicy) -> pb.BundleAlias:
+        entry = self._residency.pointed(reference)
+        return pb.BundleAlias(
+            name=reference.name,
+            alias=reference.alias or "",
+            revision=entry.revision if entry else reference.revision or "",
+            state=convert.state_of(entry.state.stage if entry else None),
+            default=reference == tenant.default,
+        )

@@ -1,0 +1,78 @@
+"""The edge of every call: request id, deadline, metrics, and errors turned into statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import grpc
+
+from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
+from eul_serve.metrics import Metrics
+from eul_serve.rpc.context import CallContext, Metadata
+from eul_serve.rpc.status import code_of, text_of
+
+_log = logging.getLogger("eul_serve.rpc")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_DENIALS: dict[type[EulError], str] = {IdentityError: "identity", RefusedError: "refused", CapacityError: "limit"}
+
+Answer = TypeVar("Answer")
+
+
+def request_id_of(metadata: Metadata | None) -> str:
+    """Return the caller's `x-request-id` where it is a plain word, a fresh id otherwise."""
+    for key, value in metadata or ():
+        if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return secrets.token_hex(8)
+
+
+class Calls:
+    """Runs the work of a call and answers for its failures."""
+
+    def __init__(self, metrics: Metrics, deadline_seconds: float) -> None:
+        self._metrics = metrics
+        self._deadline = deadline_seconds
+
+    async def answer(self, method: str, context: CallContext, work: Awaitable[Answer]) -> Answer:
+        """Run one call.
+
+        Args:
+            method: Name of the RPC.
+            context: grpc's context of the call.
+            work: What the call does.
+
+        Returns:
+            What the work returned; where it failed, the call is aborted with a code and one line.
+        """
+        request_id = request_id_of(context.invocation_metadata())
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        started, code = time.monotonic(), grpc.StatusCode.OK
+        self._metrics.in_flight.inc()
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await work
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # the edge: nothing passes it but a code and one line
+            code = code_of(error)
+            self._record(error, code, request_id)
+            await context.abort(code, text_of(error, request_id, self._deadline))
+            raise
+        finally:
+            self._metrics.in_flight.dec()
+            self._metrics.requests.labels(method=method, code=code.name).inc()
+            self._metrics.request_seconds.labels(method=method).observe(time.monotonic() - started)
+
+    def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
+        if code is grpc.StatusCode.INTERNAL:
+            _log.error("request %s failed unexpectedly", request_id, exc_info=error)
+        for kind, reason in _DENIALS.items():
+            if isinstance(error, kind):
+                self._metrics.denials.labels(reason=reason).inc()

@@ -1,0 +1,97 @@
+"""Between protobuf messages and our own types; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eul_serve.engine.base import ChatMessage, Prompt, Sampling
+from eul_serve.errors import InputError
+from eul_serve.swap.revision import Stage
+from eul_serve.v1 import bundle_service_pb2 as bundles
+from eul_serve.v1 import generation_service_pb2 as pb
+
+_ROLES = {pb.ROLE_SYSTEM: "system", pb.ROLE_USER: "user", pb.ROLE_ASSISTANT: "assistant"}
+_REASONS = {
+    "stop": pb.FINISH_REASON_STOP,
+    "length": pb.FINISH_REASON_LENGTH,
+    "abort": pb.FINISH_REASON_ABORT,
+}
+_STATES = {
+    Stage.WANTED: bundles.BUNDLE_STATE_LOADING,
+    Stage.PULLING: bundles.BUNDLE_STATE_LOADING,
+    Stage.LOADING: bundles.BUNDLE_STATE_LOADING,
+    Stage.RESIDENT: bundles.BUNDLE_STATE_RESIDENT,
+    Stage.SERVING: bundles.BUNDLE_STATE_RESIDENT,
+    Stage.DRAINING: bundles.BUNDLE_STATE_DRAINING,
+    Stage.UNLOADING: bundles.BUNDLE_STATE_DRAINING,
+    Stage.GONE: bundles.BUNDLE_STATE_PUBLISHED,
+    Stage.FAILED: bundles.BUNDLE_STATE_FAILED,
+}
+
+
+def prompt_of(message: pb.Prompt) -> Prompt:
+    """Return a request's prompt.
+
+    Raises:
+        InputError: No form of prompt is set, or a message has no role.
+    """
+    kind = message.WhichOneof("kind")
+    if kind == "text":
+        return message.text
+    if kind == "tokens":
+        return tuple(message.tokens.ids)
+    if kind != "chat":
+        raise InputError("prompt: none is set; give text, chat or tokens")
+    return tuple(ChatMessage(role=_role(one), content=one.content) for one in message.chat.messages)
+
+
+def _role(message: pb.ChatMessage) -> str:
+    if message.role not in _ROLES:
+        raise InputError(f"prompt.chat: role {message.role}: expected ROLE_SYSTEM, ROLE_USER or ROLE_ASSISTANT")
+    return _ROLES[message.role]
+
+
+def sampling_of(message: pb.Sampling) -> Sampling:
+    """Return a request's sampling settings; what is not set has the default of `Sampling`."""
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed")
+    given = {name: getattr(message, name) for name in names if message.HasField(name)}
+    return Sampling(**given, stop=tuple(message.stop), logprobs=message.logprobs)
+
+
+def finish_reason_of(reason: str | None) -> pb.FinishReason:
+    """Return the protobuf form of an engine's finish reason."""
+    return _REASONS.get(reason or "", pb.FINISH_REASON_UNSPECIFIED)
+
+
+def usage(prompt_tokens: int, completion_tokens: int) -> pb.Usage:
+    """Return the usage."""
+    return pb.Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+
+def state_of(stage: Stage | None) -> bundles.BundleState:
+    """Return the protobuf form of a stage; None is a revision that the server does not hold."""
+    return bundles.BUNDLE_STATE_PUBLISHED if stage is None else _STATES[stage]
+
+
+def classify_response(
+    labels: Sequence[str], probabilities: Sequence[float], revision: str, prompt_tokens: int
+) -> pb.ClassifyResponse:
+    """Return the answer to a classification.
+
+    Args:
+        labels: The labels of the request.
+        probabilities: One for each label, summing to 1.
+        revision: The revision that chose.
+        prompt_tokens: Tokens read.
+
+    Returns:
+        The message, with the most likely label; the first of equals.
+    """
+    best = max(range(len(labels)), key=lambda index: probabilities[index])
+    pairs = zip(labels, probabilities, strict=True)
+    return pb.ClassifyResponse(
+        label=labels[best],
+        revision=revision,
+        probabilities=[pb.LabelProbability(label=label, probability=value) for label, value in pairs],
+        usage=usage(prompt_tokens, 0),
+    )

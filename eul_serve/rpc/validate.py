@@ -1,0 +1,106 @@
+"""The limits of a request, and what a caller reads who passes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from eul_serve.engine.base import Prompt, Sampling
+from eul_serve.errors import InputError
+
+MAX_TEMPERATURE = 2.0
+MAX_TOP_K = 1 << 20
+MAX_SEED = (1 << 63) - 1
+MAX_STOPS = 8
+MAX_STOP_CHARACTERS = 128
+MAX_MESSAGES = 256
+LABELS = (2, 64)
+MAX_LABEL_CHARACTERS = 256
+# No tokenizer in use packs more text than this into a token on average; longer prompts are refused unread.
+CHARACTERS_PER_TOKEN = 64
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Return when every setting is in its range.
+
+    Raises:
+        InputError: One is not; names it.
+    """
+    _within("max_tokens", sampling.max_tokens, 1, 1 << 20)
+    _within("temperature", sampling.temperature, 0.0, MAX_TEMPERATURE)
+    _within("top_k", sampling.top_k, 0, MAX_TOP_K)
+    if sampling.seed is not None:
+        _within("seed", sampling.seed, 0, MAX_SEED)
+    if not 0 < sampling.top_p <= 1:
+        raise InputError(f"sampling.top_p: expected above 0 to 1, found {sampling.top_p:g}")
+    if len(sampling.stop) > MAX_STOPS:
+        raise InputError(f"sampling.stop: expected at most {MAX_STOPS} texts, found {len(sampling.stop)}")
+    for text in sampling.stop:
+        if not 1 <= len(text) <= MAX_STOP_CHARACTERS:
+            raise InputError(f"sampling.stop: expected 1 to {MAX_STOP_CHARACTERS} characters, found {len(text)}")
+
+
+def check_prompt(prompt: Prompt, max_context: int) -> None:
+    """Return when a prompt is worth tokenizing.
+
+    Args:
+        prompt: The prompt.
+        max_context: Longest prompt and answer together, in tokens.
+
+    Raises:
+        InputError: It is empty, or certainly too long.
+    """
+    if isinstance(prompt, str):
+        size, limit, what = len(prompt), max_context * CHARACTERS_PER_TOKEN, "characters"
+    elif all(isinstance(part, int) for part in prompt):
+        size, limit, what = len(prompt), max_context - 1, "tokens"
+    else:
+        size, limit, what = len(prompt), MAX_MESSAGES, "messages"
+    if size > limit:
+        raise InputError(f"prompt: {size} {what}, but this server reads at most {limit}; shorten it")
+    if not size:
+        raise InputError("prompt: it is empty; give text, chat messages or token ids")
+
+
+def check_length(tokens: int, max_context: int) -> None:
+    """Return when a prompt leaves room for an answer of one token.
+
+    Args:
+        tokens: Tokens of the prompt.
+        max_context: Longest prompt and answer together, in tokens.
+
+    Raises:
+        InputError: It does not, or it has no tokens.
+    """
+    if not tokens:
+        raise InputError("prompt: it has no tokens; give text, chat messages or token ids")
+    if tokens >= max_context:
+        raise InputError(
+            f"prompt: {tokens} tokens, but prompt and answer together have at most {max_context}; shorten the prompt"
+        )
+
+
+def fit(sampling: Sampling, tokens: int, max_context: int) -> Sampling:
+    """Return the settings with max_tokens cut to what the context still holds."""
+    return replace(sampling, max_tokens=min(sampling.max_tokens, max_context - tokens))
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Return when there is a choice between different, readable labels.
+
+    Raises:
+        InputError: There is none.
+    """
+    least, most = LABELS
+    if not least <= len(labels) <= most:
+        raise InputError(f"labels: expected {least} to {most}, found {len(labels)}")
+    if len(set(labels)) != len(labels):
+        raise InputError("labels: one occurs twice; give different texts")
+    for label in labels:
+        if not 1 <= len(label) <= MAX_LABEL_CHARACTERS:
+            raise InputError(f"labels: expected 1 to {MAX_LABEL_CHARACTERS} characters, found {len(label)}")
+
+
+def _within(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InputError(f"sampling.{name}: expected {least:g} to {most:g}, found {value:g}")

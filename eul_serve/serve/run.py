@@ -1,0 +1,118 @@
+"""`eul serve` as a process: start, say so, run until a signal, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from eul_serve.address import Address
+from eul_serve.engine.base import Engine
+from eul_serve.errors import CapacityError, InputError
+from eul_serve.metrics import Exposition, Metrics
+from eul_serve.serve.compose import running
+from eul_serve.serve.settings import ServeSettings
+from eul_serve.swap.policy_source import PolicySource
+
+StartEngine = Callable[[PolicySource], Awaitable[Engine]]
+"""Starts the engine, given the policy that it will serve under."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What is told when the server is ready."""
+
+    listen: str
+    """Address of the gRPC port."""
+    metrics: str
+    """Address of the metrics port."""
+    model: str
+    """Directory of the base model."""
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps({"listen": self.listen, "metrics": self.metrics, "model": self.model}, sort_keys=True)
+
+
+async def serve(settings: ServeSettings, start_engine: StartEngine, announce: Callable[[Ready], None]) -> None:
+    """Run a server until SIGTERM or SIGINT.
+
+    Args:
+        settings: The server's settings.
+        start_engine: Starts the engine.
+        announce: Told when the server is ready.
+
+    Raises:
+        EulError: A setting, file or address is not acceptable, or the engine does not start, or died.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    metrics = Metrics(REGISTRY)
+    policies = PolicySource(settings.policy, settings.tokens, metrics)
+    for address in (settings.transport.listen, settings.metrics_listen):
+        check_free(address)
+    # Ports are bound after the engine has started: its processes would inherit them and keep them when we end.
+    engine = await start_engine(policies)
+    try:
+        with Exposition(settings.metrics_listen.host, settings.metrics_listen.port, metrics.registry) as exposition:
+            async with running(settings, engine, policies, metrics) as server:
+                ready = Ready(
+                    listen=str(Address(settings.transport.listen.host, server.port)),
+                    metrics=str(Address(settings.metrics_listen.host, exposition.port)),
+                    model=engine.info.model,
+                )
+                if settings.ready_file:
+                    write_whole(settings.ready_file, ready.to_json() + "\n")
+                announce(ready)
+                await _until(stop, server.failed)
+    finally:
+        await engine.close()
+
+
+async def _until(stop: asyncio.Event, failed: asyncio.Future[None]) -> None:
+    """Return at a signal; raise the engine's error when the engine dies first."""
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait((waiting, failed), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if failed in done:
+        failed.result()
+
+
+def check_free(address: Address) -> None:
+    """Return when an address can be listened on now: better said before the engine starts than after.
+
+    Raises:
+        InputError: It cannot.
+    """
+    try:
+        family, kind, protocol, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+    except OSError as error:
+        raise InputError(
+            f"address {address}: cannot listen: {error.strerror}; name a free port of this machine"
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody sees half of it.
+
+    Raises:
+        CapacityError: It cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CapacityError(f"file {str(path)!r}: cannot write: {error.strerror}; name another") from error
