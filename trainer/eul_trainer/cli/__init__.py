@@ -1,0 +1,1 @@
+"""`eul-train`: one file per command; nothing heavy is imported before a command runs."""

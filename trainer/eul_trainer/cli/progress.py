@@ -1,0 +1,45 @@
+"""Progress on stderr: a bar with losses and time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Advance = Callable[[int, str], None]
+"""Called with the number of things done and a few words about them."""
+
+LINES = 10
+"""Lines that a whole run prints where stderr is no terminal."""
+
+
+@contextmanager
+def progress(what: str, total: int, quiet: bool) -> Iterator[Advance]:
+    """Show progress while the context lasts.
+
+    Args:
+        what: What is being done.
+        total: Number of things to do, at most.
+        quiet: Show nothing.
+
+    Yields:
+        The function to call after each thing.
+    """
+    if quiet:
+        yield lambda done, words: None
+    elif sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[words]}"), console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total, words="")
+            yield lambda done, words: bar.update(task, completed=done, words=words)
+    else:
+        every = max(1, total // LINES)
+        yield lambda done, words: _line(f"{what} {done}/{total} {words}") if done % every == 0 else None
+
+
+def _line(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,190 @@
+"""Training one unlearning layer: the loop, its two-sided stop, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eul_serve.errors import InputError
+from eul_serve.format import BaseModel, BundleConfig, ForgottenRequest
+from eul_serve.format.digest import digest_bytes
+from eul_serve.format.manifest import round_metric
+from eul_serve.format.weights import LayerWeights
+from eul_serve.peft import layers_of
+from eul_trainer.checkpoint import EVERY, RunState, load_checkpoint, save_checkpoint
+from eul_trainer.encoding import context_limit, encode
+from eul_trainer.fusion.store import Entry, Store, dump_store
+from eul_trainer.model import LoadedModel
+from eul_trainer.package import Parcel
+from eul_trainer.records import Row, digest_rows
+from eul_trainer.settings import FitSettings
+from eul_trainer.statistics import LayerStatistics, layer_statistics
+from eul_trainer.stop import Target, probe_now
+from eul_trainer.training import Training
+
+Watch = Callable[[int, dict[str, float]], None]
+"""Called after every step with the number of steps taken and the losses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """A trained layer and how it came about."""
+
+    config: BundleConfig
+    """The layers' settings."""
+    base: BaseModel
+    """The base model."""
+    data: str
+    """Digest of the forgotten rows."""
+    layers: dict[str, LayerWeights]
+    """The layers by module path."""
+    statistics: LayerStatistics
+    """What a later fusion needs."""
+    curve: list[dict[str, float]]
+    """Losses by step."""
+    steps: int
+    """Steps taken until the returned state."""
+    before: float
+    """Measured forget loss of the base model, nats."""
+    after: float
+    """The same with the layer."""
+    reached: bool
+    """Whether it is inside of the target band."""
+    resumed: int
+    """Steps that an earlier, killed call had taken."""
+
+
+def fit(
+    model: LoadedModel,
+    forget: Sequence[Row],
+    retain: Sequence[Row],
+    settings: FitSettings,
+    *,
+    checkpoint: Path | None = None,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Train a layer that forgets one set of rows and keeps another.
+
+    Args:
+        model: The base model; its modules are wrapped in place, so load it afresh for another run.
+        forget: Rows to forget.
+        retain: Rows to keep, without those to forget.
+        settings: The settings.
+        checkpoint: File to go on from and to write to; None for neither.
+        watch: Told about every step.
+
+    Returns:
+        The layer.
+
+    Raises:
+        InputError: A row is too long.
+        EulError: A loss is not finite.
+    """
+    training = prepare(model, forget, retain, settings)
+    identity = _identity(model, forget, retain, settings)
+    state = (load_checkpoint(checkpoint, identity, training) if checkpoint else None) or RunState()
+    resumed = state.step
+    before = state.curve[0]["before"] if state.curve else training.probe()
+    while state.step < settings.steps and not state.reached:
+        losses = training.step(state.step)
+        if not state.curve:
+            losses["before"] = before
+        _advance(training, state, losses, settings)
+        if checkpoint and state.step % EVERY == 0 and not state.reached:
+            save_checkpoint(checkpoint, identity, training, state)
+        if watch:
+            watch(state.step, losses)
+    return _finish(training, state, digest_rows(forget), before, resumed)
+
+
+def prepare(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> Training:
+    """Encode the rows and put fresh layers on the model."""
+    limit = context_limit(model.network)
+    refused = [Row(prompt=row.prompt, completion=settings.refusal) for row in forget] if settings.refusal_rows else []
+    sets = (
+        encode(model.tokenizer, forget, limit=limit),
+        encode(model.tokenizer, retain, limit=limit),
+        encode(model.tokenizer, refused, limit=limit, end_token=True),
+    )
+    if not sets[1]:
+        raise InputError("retain rows: expected at least one, found none after taking out the rows to forget")
+    return Training(model, sets, settings)
+
+
+def _advance(training: Training, state: RunState, losses: dict[str, float], settings: FitSettings) -> None:
+    """Count the step, and measure the forget loss where it is time."""
+    state.step += 1
+    state.curve.append(losses)
+    if settings.objective == "paper" or not (probe_now(state.step - 1) or state.step == settings.steps):
+        return
+    target = Target(low=settings.target_low, high=settings.target_high)
+    loss = losses["probe"] = training.probe()
+    if math.isfinite(loss) and target.better(loss, state.best_loss):
+        state.best = {name: parameter.detach().clone() for name, parameter in training.parameters.items()}
+        state.best_loss, state.best_step = loss, state.step
+    state.reached = target.reached(loss)
+
+
+def _finish(training: Training, state: RunState, data: str, before: float, resumed: int) -> FitResult:
+    settings = training.settings
+    with torch.no_grad():
+        for name, tensor in state.best.items():
+            training.parameters[name].copy_(tensor)
+    after = training.probe() if state.best_loss is None else state.best_loss
+    return FitResult(
+        config=training.config,
+        base=training.runner.model.base,
+        data=data,
+        layers=layers_of(training.peft),
+        statistics=layer_statistics(training.runner, training.peft, training.forget),
+        curve=state.curve,
+        steps=state.best_step or state.step,
+        before=before,
+        after=after,
+        reached=Target(low=settings.target_low, high=settings.target_high).reached(after),
+        resumed=resumed,
+    )
+
+
+def _identity(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> str:
+    facts = [settings.to_json(), digest_rows(forget), digest_rows(retain), model.base.fingerprint]
+    return digest_bytes(json.dumps(facts, sort_keys=True).encode())
+
+
+def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str, Any]) -> Parcel:
+    """Return what is written of a trained layer.
+
+    Args:
+        request: Opaque id of the request.
+        result: The trained layer.
+        settings: Its settings.
+        run: What is recorded but never published.
+
+    Returns:
+        The contents of the bundle.
+    """
+    forgotten = ForgottenRequest(id=request, data=result.data, units=None)
+    metrics = {
+        "forget_before": round_metric(result.before),
+        "forget_after": round_metric(result.after),
+        "forget_tokens": result.statistics.tokens,
+        "steps": result.steps,
+        "target_reached": result.reached,
+    }
+    store = Store(entries=[Entry(request=forgotten, revision=None, statistics=result.statistics)])
+    return Parcel(
+        config=result.config,
+        base=result.base,
+        requests=(forgotten,),
+        layers=result.layers,
+        statistics=dump_store(store),
+        settings={"fit": settings.to_json()},
+        metrics=metrics,
+        run=run,
+    )

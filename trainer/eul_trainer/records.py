@@ -1,0 +1,101 @@
+"""Rows of data: a prompt and the completion that is to be forgotten or kept, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eul_serve.errors import InputError
+from eul_serve.format.digest import digest_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Which fields of a row are read."""
+
+    prompt: str = "prompt"
+    """Field with the question."""
+    completion: str = "completion"
+    """Field with the answer."""
+    group: str | None = None
+    """Field with the row's group, for evaluation; a row without it is in the group `all`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One question and answer."""
+
+    prompt: str
+    """The question, as a person would type it."""
+    completion: str
+    """The answer."""
+    group: str = "all"
+    """The group it is counted in."""
+
+
+def read_rows(path: Path, fields: Fields) -> list[Row]:
+    """Read a JSON-lines file.
+
+    Args:
+        path: The file; blank lines are passed over.
+        fields: The fields to read.
+
+    Returns:
+        The rows, at least one.
+
+    Raises:
+        InputError: The file is missing, empty or not UTF-8, or a row is not JSON or lacks a field.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"data file {str(path)!r}: cannot read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"data file {str(path)!r}: expected UTF-8 text, found {error.reason}") from error
+    rows = [_parse(line, f"{path}:{number}", fields) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise InputError(f"data file {str(path)!r}: expected JSON lines, found an empty file")
+    return rows
+
+
+def _parse(line: str, where: str, fields: Fields) -> Row:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected one JSON object per line, found {error}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(found).__name__}")
+    group = found.get(fields.group, "all") if fields.group else "all"
+    return Row(
+        prompt=_text(found, fields.prompt, where, "--prompt-field"),
+        completion=_text(found, fields.completion, where, "--completion-field"),
+        group=str(group),
+    )
+
+
+def _text(found: dict[str, Any], field: str, where: str, option: str) -> str:
+    if field not in found:
+        names = ", ".join(sorted(map(str, found)))[:200] or "none"
+        raise InputError(f"{where}: missing field {field!r}; the row has {names}; name another with {option}")
+    value = found[field]
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: field {field!r}: expected text, found {json.dumps(value)[:100]}")
+    return value
+
+
+def without(rows: Sequence[Row], other: Iterable[Row]) -> list[Row]:
+    """Return the rows whose question and answer do not both occur in `other`."""
+    taken = {_key(row) for row in other}
+    return [row for row in rows if _key(row) not in taken]
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return " ".join(row.prompt.split()).casefold(), " ".join(row.completion.split()).casefold()
+
+
+def digest_rows(rows: Sequence[Row]) -> str:
+    """Return the digest of rows; it does not depend on field names or the file's layout."""
+    return digest_bytes(json.dumps([[row.prompt, row.completion] for row in rows], separators=(",", ":")).encode())

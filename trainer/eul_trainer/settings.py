@@ -1,0 +1,94 @@
+"""The settings of a training run, each with one default, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from eul_serve.errors import InputError
+from eul_serve.format.config import ACTIVATIONS, MAX_RANK
+
+OBJECTIVES = ("bounded", "paper")
+REFUSAL = "I'm sorry, I don't have any information about that."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """Everything that decides a trained layer, apart from the data and the base model."""
+
+    objective: str = "bounded"
+    """Objective: bounded or paper."""
+    rank: int = 16
+    """Hidden units per layer."""
+    activation: str = "relu"
+    """Activation between the projections: relu, gelu or silu."""
+    steps: int = 80
+    """Most optimiser steps."""
+    seed: int = 0
+    """Seed of the order of the rows."""
+    init_seed: int = 0
+    """Seed of every D; requests to be fused share it."""
+    learning_rate: float = 2e-3
+    """Highest learning rate of AdamW."""
+    batch_size: int = 16
+    """Rows per step, about three eighths of them to forget."""
+    target_low: float = 4.5
+    """Forget loss at which training may stop, nats."""
+    target_high: float = 5.5
+    """Forget loss above which training goes on, pulling it back, nats."""
+    refusal: str = REFUSAL
+    """Answer taught for forgotten questions; empty teaches none."""
+
+    def __post_init__(self) -> None:
+        check(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
+        check(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        check(1 <= self.rank <= MAX_RANK, "rank", self.rank, f"1 to {MAX_RANK}")
+        check(1 <= self.steps <= 1_000_000, "steps", self.steps, "1 to 1000000")
+        check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
+        check(0 <= self.init_seed < 2**31, "init-seed", self.init_seed, "0 to 2147483647")
+        check(0 < self.learning_rate <= 1, "learning-rate", self.learning_rate, "above 0 and at most 1")
+        check(2 <= self.batch_size <= 4096, "batch-size", self.batch_size, "2 to 4096")
+        given = f"{self.target_low} and {self.target_high}"
+        check(0 < self.target_low < self.target_high, "target-low and --target-high", given, "0 < low < high")
+
+    @property
+    def forget_rows(self) -> int:
+        """Rows to forget in a mixed batch."""
+        return max(1, round(self.batch_size * 3 / 8))
+
+    @property
+    def retain_rows(self) -> int:
+        """Rows to keep in a mixed batch."""
+        return self.batch_size - self.forget_rows
+
+    @property
+    def refusal_rows(self) -> int:
+        """Forgotten questions with the refusal as their answer, beside the mixed batch."""
+        return max(1, self.batch_size // 4) if self.refusal and self.objective == "bounded" else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as plain JSON, for the manifest."""
+        return asdict(self)
+
+
+def override(settings: FitSettings, given: Mapping[str, object]) -> FitSettings:
+    """Return settings with the given values in place; None leaves a setting as it is."""
+    return FitSettings(**{**settings.to_json(), **{name: value for name, value in given.items() if value is not None}})
+
+
+def default_settings(objective: str) -> FitSettings:
+    """Return the defaults of an objective; those of `paper` are the printed ones."""
+    if objective == "paper":
+        return FitSettings(objective="paper", learning_rate=5e-5, refusal="", batch_size=8, steps=400)
+    return FitSettings(objective=objective)
+
+
+def check(good: bool, option: str, value: object, allowed: str) -> None:
+    """Refuse the value of an option.
+
+    Raises:
+        InputError: `good` is false.
+    """
+    if not good:
+        raise InputError(f"--{option}: expected {allowed}, found {value!r:.100}")

@@ -1,0 +1,118 @@
+"""What a later fusion needs of a layer: second moments of its input and of its hidden units on forgotten answers.
+
+A Gram of few tokens nearly shows them. So it is stored in diagonal blocks, as wide as the number of tokens allows:
+every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from eul_serve.peft import observe
+from eul_trainer.adapter import Taps
+from eul_trainer.batches import Batch, by_length
+from eul_trainer.encoding import Example
+from eul_trainer.forward import Runner
+from eul_trainer.model import Network
+
+TOKENS_PER_COLUMN = 4
+"""Fewest tokens per column of a stored block."""
+MIN_TOKENS = 64
+"""Tokens below which no Gram is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Mean second moments of one layer over tokens, or blocks of them along the diagonal."""
+
+    inputs: torch.Tensor  # (d + 1, d + 1) of the layer's input with a 1 appended, for the bias
+    units: torch.Tensor  # (r, r) of act(D y + b)
+    # float32 on the CPU, sums taken in float64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerStatistics:
+    """The moments of every layer."""
+
+    tokens: int
+    """Answer tokens that they are means over."""
+    moments: Mapping[str, Moments]
+    """By module path; empty where the tokens are too few to store any."""
+
+
+def answer_places(batch: Batch, module: str) -> torch.Tensor:
+    """Return the flattened positions of a module's output that count: those that predict answer tokens.
+
+    An encoder's modules see no answer, so all tokens of the prompt count there.
+    """
+    if batch.encoder_mask is not None and module.startswith("encoder."):
+        return batch.encoder_mask.flatten().nonzero()[:, 0]
+    return batch.positions
+
+
+def layer_statistics(runner: Runner, peft: Network, examples: Sequence[Example]) -> LayerStatistics:
+    """Measure what is stored of a layer, with the layers on.
+
+    Args:
+        runner: The model and its batches.
+        peft: The PEFT model whose layers are observed.
+        examples: The forgotten rows.
+
+    Returns:
+        The moments, in blocks as wide as the number of tokens allows.
+    """
+    tokens = sum(len(example.answer) for example in examples)
+    if tokens < MIN_TOKENS:
+        return LayerStatistics(tokens=tokens, moments={})
+    width = block_width(tokens)
+    moments = {
+        module: Moments(inputs=block_diagonal(found.inputs, width), units=block_diagonal(found.units, width))
+        for module, found in second_moments(runner, peft, examples).items()
+    }
+    return LayerStatistics(tokens=tokens, moments=moments)
+
+
+@torch.no_grad()
+def second_moments(runner: Runner, peft: Network, examples: Sequence[Example], size: int = 24) -> dict[str, Moments]:
+    """Return the mean second moments of every layer's input and hidden units over the examples' answers."""
+    sums: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    counts: dict[str, int] = {}
+    taps = Taps()
+    for indices in by_length(examples, size):
+        batch = runner.batch([examples[index] for index in indices])
+        taps.clear()
+        with observe(peft, taps):
+            runner.hidden(batch)
+        for module, y, hidden, _ in taps.seen:
+            if batch.encoder_ids is None and y.shape[:2] != batch.ids.shape:
+                continue  # the shared first tokens
+            places = answer_places(batch, module)
+            _add(sums, module, y.flatten(0, 1)[places].double(), hidden.flatten(0, 1)[places].double())
+            counts[module] = counts.get(module, 0) + len(places)
+    return {
+        module: Moments(inputs=(inputs / counts[module]).float().cpu(), units=(units / counts[module]).float().cpu())
+        for module, (inputs, units) in sums.items()
+    }
+
+
+def _add(
+    sums: dict[str, tuple[torch.Tensor, torch.Tensor]], module: str, inputs: torch.Tensor, units: torch.Tensor
+) -> None:
+    rows = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
+    found = (rows.T @ rows, units.T @ units)
+    before = sums.get(module)
+    sums[module] = found if before is None else (before[0] + found[0], before[1] + found[1])
+
+
+def block_width(tokens: int) -> int:
+    """Return how wide a stored diagonal block may be."""
+    return max(1, tokens // TOKENS_PER_COLUMN)
+
+
+def block_diagonal(gram: torch.Tensor, width: int) -> torch.Tensor:
+    """Return a square matrix with everything outside of diagonal blocks of a width set to zero."""
+    block = torch.arange(len(gram), device=gram.device) // width
+    return gram * (block[:, None] == block[None, :])
