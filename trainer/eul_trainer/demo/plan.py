@@ -1,0 +1,53 @@
+"""Where everything of the demonstration lies, and who asks for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+BOTH = "both"
+"""Name of the bundle that covers every request, and of the tenant that uses it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The demonstration's paths and sizes."""
+
+    out: Path
+    """Directory of all that it makes."""
+    model: Path
+    """Directory of the base model; made where it is missing."""
+    data: Path = DATA
+    """Directory of the rows: forget_TOPIC.{train,heldout}.jsonl and retain.{train,heldout}.jsonl."""
+    fit_options: tuple[str, ...] = ()
+    """Further arguments of `eul-train fit`, for a short run."""
+    dtype: str = "auto"
+    """dtype of the server."""
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Names of the two deletion requests, sorted."""
+        return tuple(sorted(path.name[7:-12] for path in self.data.glob("forget_*.train.jsonl")))
+
+    @property
+    def bundles(self) -> dict[str, Path]:
+        """Directory of every bundle by its name: one for each topic, and the fused one."""
+        return {name: self.out / "bundles" / name for name in (*self.topics, BOTH)}
+
+    @property
+    def registry(self) -> Path:
+        """The registry's directory."""
+        return self.out / "registry"
+
+    def forget(self, topic: str, split: str) -> Path:
+        """Return the file of a topic's rows; `split` is train or heldout."""
+        return self.data / f"forget_{topic}.{split}.jsonl"
+
+    def retain(self, split: str) -> Path:
+        """Return the file of retained rows; `split` is train or heldout."""
+        return self.data / f"retain.{split}.jsonl"
+
+    def evaluation(self, name: str) -> Path:
+        """Return the directory of a bundle's evaluation."""
+        return self.out / "eval" / name
