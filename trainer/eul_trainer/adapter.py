@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import PeftModel, get_peft_model
 
-from eul_serve.format import Bundle, BundleConfig, read_bundle
+from eul_serve.format import Bundle, BundleConfig
 from eul_serve.peft import EulConfig
 from eul_trainer.batches import Batch
 from eul_trainer.model import LoadedModel, Network
@@ -36,18 +37,33 @@ def fresh_layers(model: LoadedModel, config: BundleConfig, init_seed: int) -> Ne
     return get_peft_model(model.network, settings).eval()
 
 
-def bundle_layers(model: LoadedModel, path: Path) -> tuple[Network, Bundle]:
-    """Put a bundle on a model, after checking that it was made for it.
+class BundleStack:
+    """Several bundles on one model, of which one at a time is on, or none."""
 
-    Args:
-        model: The base model; its modules are wrapped in place.
-        path: The bundle's directory.
+    def __init__(self, model: LoadedModel, bundles: Sequence[tuple[str, Bundle]]) -> None:
+        self._peft: Network = None
+        # PEFT's adapter names become parts of module paths, so they are numbered and not the bundles' own names.
+        self._names = {name: f"bundle{index}" for index, (name, _) in enumerate(bundles)}
+        for name, bundle in bundles:
+            adapter = self._names[name]
+            if self._peft is None:
+                self._peft = PeftModel.from_pretrained(model.network, str(bundle.path), adapter_name=adapter)
+            else:
+                self._peft.load_adapter(str(bundle.path), adapter_name=adapter)
+        if self._peft is not None:
+            self._peft.eval()
 
-    Returns:
-        The PEFT model and the bundle.
-    """
-    bundle = read_bundle(path, model.base.fingerprint)
-    return PeftModel.from_pretrained(model.network, str(path)).eval(), bundle
+    @contextmanager
+    def on(self, name: str | None) -> Iterator[None]:
+        """Have one bundle on while the context lasts; None has none."""
+        if self._peft is None:
+            yield
+        elif name is None:
+            with self._peft.disable_adapter():
+                yield
+        else:
+            self._peft.set_adapter(self._names[name])
+            yield
 
 
 class Taps:

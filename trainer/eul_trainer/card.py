@@ -71,7 +71,7 @@ def render_card(
         bias="with bias" if config.hidden_bias else "without bias",
         targets="`, `".join(config.target_modules),
         requests="\n".join(rows),
-        settings=_table(settings),
+        settings=_table(next(iter(settings.values()), {})),
         metrics=_table(metrics) if metrics else "Nothing was measured; see `eul-train eval`.",
     )
 

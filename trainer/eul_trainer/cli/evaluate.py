@@ -1,0 +1,127 @@
+"""`eul-train eval`: what a bundle forgets and what it keeps, in numbers and on a page."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from eul_serve.errors import CapacityError
+from eul_trainer.cli import options
+from eul_trainer.cli.main import emit
+from eul_trainer.cli.progress import progress
+
+
+@click.command(name="eval")
+@options.model
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    type=options.PATH,
+    metavar="DIR",
+    help="Bundle to measure beside the base model; may be given more than once.",
+)
+@click.option(
+    "--forget",
+    multiple=True,
+    required=True,
+    type=options.PATH,
+    metavar="FILE",
+    help="JSON lines that should be forgotten; may be given more than once.",
+)
+@options.retain
+@options.out
+@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.prompt_field
+@options.completion_field
+@options.device
+@options.as_json
+def command(
+    model: str,
+    bundles: tuple[Path, ...],
+    forget: tuple[Path, ...],
+    retain: Path,
+    out: Path,
+    group_field: str,
+    prompt_field: str,
+    completion_field: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    r"""Measure answer loss, token accuracy, ROUGE-L and the share of gibberish, with and without bundles.
+
+    Writes metrics.json (means by set and group, and every row) and report.html. Use rows that were not trained on:
+    paraphrases of what is forgotten, and near neighbours of it among what is kept.
+
+    \b
+    Examples:
+      eul-train eval --model base --forget alice.heldout.jsonl --retain keep.heldout.jsonl --out before
+      eul-train eval --model base --bundle layers/alice --bundle fused \
+          --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
+    """
+    from eul_trainer.evaluate import EvalSet, evaluate, open_bundles
+    from eul_trainer.metrics.summary import summarise, to_json
+    from eul_trainer.model import load_model
+    from eul_trainer.package import check_output, versions
+    from eul_trainer.records import Fields, read_rows
+    from eul_trainer.report import render_report
+
+    check_output(out)
+    fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)
+    sets = [
+        *(EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in _named(forget)),
+        EvalSet(name="retain", kind="retain", rows=read_rows(retain, fields)),
+    ]
+    loaded = load_model(model, device)
+    opened = open_bundles(bundles, loaded.base.fingerprint)
+    with progress("eval", len(sets) * (1 + len(opened)), as_json) as advance:
+        rows = evaluate(loaded, opened, sets, advance)
+    systems = {"base": None, **{name: bundle.revision for name, bundle in opened}}
+    summaries = summarise(rows)
+    metrics = {
+        "base": loaded.base.fingerprint,
+        "systems": systems,
+        "sets": summaries,
+        "rows": to_json(rows),
+        "versions": versions(),
+    }
+    page = render_report(rows, systems, loaded.base.fingerprint)
+    _write(out, {"metrics.json": json.dumps(metrics, indent=1, sort_keys=True) + "\n", "report.html": page})
+    if as_json:
+        emit({"path": str(out), "systems": systems, "sets": summaries})
+        return
+    for summary in summaries:
+        losses = ", ".join(f"{name} {numbers['loss']:.3f}" for name, numbers in summary["systems"].items())
+        click.echo(f"{summary['name']} ({summary['kind']}, {summary['rows']} rows): loss {losses}")
+    click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
+
+
+def _named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Name each file's set after the file, with a number where two files share a name."""
+    names: list[str] = []
+    for path in paths:
+        stem = path.name.split(".")[0] or path.name
+        taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+        names.append(f"{stem}-{taken + 1}" if taken or stem == "retain" else stem)
+    return list(zip(names, paths, strict=True))
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        for name, text in files.items():
+            (part / name).write_text(text, encoding="utf-8")
+        os.replace(part, out)
+    except OSError as error:
+        raise CapacityError(
+            f"output {str(out)!r}: cannot write: {error.strerror}; free space or name another"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

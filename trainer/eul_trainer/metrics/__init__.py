@@ -1,0 +1,1 @@
+"""Measures of answers: pure functions from texts and rows to numbers."""
