@@ -48,6 +48,6 @@ ENV PATH=/opt/eul/bin:$PATH \
     VLLM_NO_USAGE_STATS=1
 VOLUME ["/cache"]
 USER 10001:10001
-EXPOSE 50051 9090
-HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["eul", "health"]
+EXPOSE 8500 9500
+HEALTHCHECK --interval=10s --timeout=5s --start-period=300s --retries=3 CMD ["eul", "health", "--live", "--timeout", "4"]
 ENTRYPOINT ["eul", "serve"]

@@ -8,9 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import kubernetes_validate
 import pytest
 import yaml
+
+from eul_serve.cli.health import command as health
+from eul_serve.cli.serve import command as serve
+from eul_serve.cli.serve import serve_settings
+from eul_serve.rpc.server import LIVENESS, READINESS
 
 pytestmark = pytest.mark.tools
 
@@ -90,6 +96,8 @@ def test_cpu_values_render_to_the_golden_file(render: Render) -> None:
         ("server.grpcPort=80", "/server/grpcPort"),
         ("engine.maxRank=513", "/engine/maxRank"),
         ("engine.slots=0", "/engine/slots"),
+        ("engine.slots=20", "engine.capacity"),
+        ("engine.dtype=int4", "/engine/dtype"),
         ("model.size=big", "/model/size"),
         ("model.subPath=../x", "/model/subPath"),
         ("service.type=NodePort,service.headless=true", "/service/type"),
@@ -146,32 +154,104 @@ def test_the_chart_holds_no_secret(render: Render) -> None:
     assert of_kind(render(**ALL_SECRETS), "Secret") == []
 
 
+def parsed(command: click.Command, arguments: list[str]) -> dict[str, Any]:
+    """Options as the command itself reads them; an unknown flag or a value of the wrong type raises."""
+    with command.make_context("eul", list(arguments)) as context:
+        return context.params
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_serve_accepts_the_arguments(render: Render, case: str) -> None:
+    options = parsed(serve, server(render(**CASES[case]))["args"])
+    settings = serve_settings(options)
+    assert (settings.transport.certificate is None) == options["insecure"]
+
+
+def test_defaults_are_those_of_the_command(render: Render) -> None:
+    """A default stands in two files; they must not drift apart. The rest is places, which a pod sets otherwise."""
+    arguments = server(render())["args"]
+    options = parsed(serve, arguments)
+    defaults = {option.name: option.default for option in serve.params}
+    places = {"model", "registry", "policy", "cache", "listen", "metrics_listen", "insecure"}
+    given = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments} - places
+    assert {name: options[name] for name in given} == {name: defaults[name] for name in given}
+
+
+def test_large_numbers_stay_whole(render: Render, tmp_path: Path) -> None:
+    """Helm reads the numbers of a file as floats, and would write a million as 1e+06."""
+    values = tmp_path / "values.yaml"
+    values.write_text("engine: {maxContext: 1048576, capacity: 65536}\nserver: {maxRequests: 1000000}\n")
+    options = parsed(serve, server(render(values))["args"])
+    assert (options["max_context"], options["capacity"], options["max_requests"]) == (1048576, 65536, 1000000)
+
+
+def test_extra_arguments_come_last_and_win(render: Render) -> None:
+    options = parsed(serve, server(render(**{"server__extraArgs[0]": "--max-rank=128"}))["args"])
+    assert options["max_rank"] == 128
+
+
+def test_ports_are_those_that_the_server_listens_on(render: Render) -> None:
+    container = server(render(server__grpcPort="9001", server__metricsPort="9002"))
+    settings = serve_settings(parsed(serve, container["args"]))
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": settings.transport.listen.port, "metrics": settings.metrics_listen.port}
+    assert container["readinessProbe"]["grpc"]["port"] == settings.transport.listen.port
+
+
 def test_probes_ask_the_health_service(render: Render) -> None:
     container = server(render())
-    assert container["startupProbe"]["grpc"] == {"port": 50051, "service": ""}
-    assert container["livenessProbe"]["grpc"] == {"port": 50051, "service": ""}
-    assert container["readinessProbe"]["grpc"]["service"] == "eul_serve.v1.GenerationService"
+    assert container["startupProbe"]["grpc"] == {"port": 8500, "service": LIVENESS}
+    assert container["livenessProbe"]["grpc"] == {"port": 8500, "service": LIVENESS}
+    assert container["readinessProbe"]["grpc"]["service"] in READINESS
 
 
 def test_probes_ask_through_tls_by_command(render: Render) -> None:
-    """The kubelet's gRPC probe cannot speak TLS."""
-    container = server(render(**ALL_SECRETS))
+    """The kubelet's gRPC probe cannot speak TLS; the command asks under the name that the certificate is for."""
+    manifests = render(**ALL_SECRETS)
+    (deployment,) = of_kind(manifests, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    container = server(manifests)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["exec"]["command"][:2] == ["eul", "health"]
+        program, *arguments = container[probe]["exec"]["command"]
+        options = parsed(health, arguments[1:])
+        assert (program, arguments[0]) == ("eul", "health")
+        assert options["live"] == (probe != "readinessProbe")
+        assert str(options["ca_cert"]) == "/etc/eul/tls/ca.crt"
+        assert options["timeout"] < container[probe]["timeoutSeconds"]
+        assert pod["hostAliases"] == [{"ip": "127.0.0.1", "hostnames": [options["server"].split(":")[0]]}]
 
 
+def test_a_certificate_of_a_known_authority_needs_no_file(render: Render) -> None:
+    container = server(render(secrets__tls__name="tls", secrets__tls__caKey=""))
+    options = parsed(health, container["readinessProbe"]["exec"]["command"][2:])
+    assert options["tls"]
+    assert options["ca_cert"] is None
+
+
+@pytest.mark.parametrize("tls", ["", "tls"])
 @pytest.mark.parametrize("seconds", [5, 299, 300, 301])
-def test_startup_probe_waits_as_long_as_asked(render: Render, seconds: int) -> None:
-    probe = server(render(startup__seconds=str(seconds)))["startupProbe"]
+def test_startup_probe_waits_as_long_as_asked(render: Render, seconds: int, tls: str) -> None:
+    probe = server(render(startup__seconds=str(seconds), secrets__tls__name=tls))["startupProbe"]
     assert seconds <= probe["periodSeconds"] * probe["failureThreshold"] < seconds + probe["periodSeconds"]
 
 
-@pytest.mark.parametrize("drain", [0, 30, 600])
-def test_pod_is_given_longer_than_the_drain(render: Render, drain: int) -> None:
-    (deployment,) = of_kind(render(server__drainSeconds=str(drain)), "Deployment")
+@pytest.mark.parametrize("grace", [1, 30, 600])
+def test_pod_is_given_longer_than_its_requests(render: Render, grace: int) -> None:
+    """preStop, the grace, and ten seconds at least for the engine's processes to end."""
+    (deployment,) = of_kind(render(server__graceSeconds=str(grace)), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
     wait = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] >= wait + drain + 10
+    assert pod["terminationGracePeriodSeconds"] >= wait + grace + 10
+
+
+def test_helm_test_asks_for_health(render: Render) -> None:
+    for values in ({}, ALL_SECRETS):
+        (pod,) = of_kind(render(**values), "Pod")
+        (container,) = pod["spec"]["containers"]
+        assert container["command"] == ["eul", "health"]
+        assert parsed(health, container["args"])["server"] == "eul-eul-serve.serving.svc:8500"
+        items = [volume["secret"]["items"] for volume in pod["spec"].get("volumes", [])]
+        assert all(item["key"] == "ca.crt" for group in items for item in group), "the test pod gets a private key"
 
 
 def test_services_and_policies_select_the_pods(render: Render) -> None:

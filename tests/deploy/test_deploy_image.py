@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from eul_serve.cli.health import command as health
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "serve.Dockerfile"
 
@@ -53,7 +55,10 @@ def test_entrypoint_is_a_console_script(final: list[Instruction]) -> None:
     assert entrypoint[0] in project["scripts"]
     assert entrypoint == ["eul", "serve"]
     (check,) = (rest for keyword, rest in final if keyword == "HEALTHCHECK")
-    assert json.loads(check.split("CMD ", 1)[1])[:2] == ["eul", "health"]
+    program, command, *arguments = json.loads(check.split("CMD ", 1)[1])
+    assert (program, command) == ("eul", "health")
+    with health.make_context("health", arguments) as context:
+        assert context.params["live"]
 
 
 def test_user_is_numeric_and_not_root(final: list[Instruction]) -> None:

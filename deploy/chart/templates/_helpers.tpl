@@ -54,6 +54,9 @@ seccompProfile:
 
 {{/* The command line of `eul serve`; tests compare it with the options that the command really has. */}}
 {{- define "eul-serve.args" -}}
+{{- if lt (int .Values.engine.capacity) (int .Values.engine.slots) -}}
+{{- fail (printf "engine.capacity is %v: it must be engine.slots (%v) or more, since every bundle of a batch is in memory" .Values.engine.capacity .Values.engine.slots) -}}
+{{- end -}}
 - --model=/model
 - --registry=/registry
 - --cache=/cache/bundles
@@ -62,36 +65,76 @@ seccompProfile:
 - --tokens=/etc/eul/tokens/{{ .Values.secrets.tokens.key }}
 {{- end }}
 {{- if .Values.secrets.serverKey.name }}
-- --server-key=/etc/eul/key/{{ .Values.secrets.serverKey.key }}
+- --key-file=/etc/eul/key/{{ .Values.secrets.serverKey.key }}
 {{- end }}
 - --listen=0.0.0.0:{{ .Values.server.grpcPort }}
 {{- if .Values.secrets.tls.name }}
 - --tls-cert=/etc/eul/tls/tls.crt
 - --tls-key=/etc/eul/tls/tls.key
 {{- else }}
-- --plaintext
+- --insecure
 {{- end }}
 - --metrics-listen=0.0.0.0:{{ .Values.server.metricsPort }}
 - --poll-seconds={{ .Values.server.pollSeconds }}
-- --drain-seconds={{ .Values.server.drainSeconds }}
-- --slots={{ .Values.engine.slots }}
-- --capacity={{ .Values.engine.capacity }}
-- --max-rank={{ .Values.engine.maxRank }}
-- --max-context={{ .Values.engine.maxContext }}
+- --deadline-seconds={{ .Values.server.deadlineSeconds }}
+- --grace-seconds={{ int .Values.server.graceSeconds }}
+- --max-requests={{ int .Values.server.maxRequests }}
+- --max-tenant-requests={{ int .Values.server.maxTenantRequests }}
+- --slots={{ int .Values.engine.slots }}
+- --capacity={{ int .Values.engine.capacity }}
+- --max-rank={{ int .Values.engine.maxRank }}
+- --max-batch={{ int .Values.engine.maxBatch }}
+{{- with .Values.engine.maxContext }}
+- --max-context={{ int . }}
+{{- end }}
+- --kv-cache-gib={{ .Values.engine.kvCacheGiB }}
+- --dtype={{ .Values.engine.dtype }}
 {{- range .Values.server.extraArgs }}
 - {{ . | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* A probe handler: the kubelet's own gRPC probe speaks plain text only, so with TLS the command asks. Call with (list . "service"). */}}
+{{/* The name under which clients in the cluster reach the service, and for which a certificate must be. */}}
+{{- define "eul-serve.host" -}}
+{{ include "eul-serve.name" . }}.{{ .Release.Namespace }}.svc
+{{- end -}}
+
+{{/* Flags of `eul health` through TLS: the authority in the secret, else the system's. */}}
+{{- define "eul-serve.healthTls" -}}
+{{- with .Values.secrets.tls.caKey }}--ca-cert=/etc/eul/tls/{{ . }}{{ else }}--tls{{ end -}}
+{{- end -}}
+
+{{/*
+A probe handler. The kubelet's own gRPC probe speaks plain text only, so with TLS the command asks, under the
+certificate's name. Call with (list . "service").
+*/}}
 {{- define "eul-serve.probe" -}}
 {{- $root := index . 0 -}}
+{{- $service := index . 1 -}}
 {{- if $root.Values.secrets.tls.name -}}
 exec:
-  command: [eul, health, "--server=127.0.0.1:{{ $root.Values.server.grpcPort }}", "--tls"]
+  command:
+    - eul
+    - health
+    - --server={{ include "eul-serve.host" $root }}:{{ $root.Values.server.grpcPort }}
+    - {{ include "eul-serve.healthTls" $root }}
+    - --timeout=8
+    {{- if not $service }}
+    - --live
+    {{- end }}
+periodSeconds: 15
+timeoutSeconds: 10
 {{- else -}}
 grpc:
   port: {{ $root.Values.server.grpcPort }}
-  service: {{ index . 1 | quote }}
+  service: {{ $service | quote }}
+periodSeconds: 5
+timeoutSeconds: 5
 {{- end }}
+{{- end -}}
+
+{{/* How often the startup probe may fail: startup.seconds over the probe's period, rounded up. */}}
+{{- define "eul-serve.startupFailures" -}}
+{{- $period := ternary 15 5 (ne .Values.secrets.tls.name "") -}}
+{{- div (add .Values.startup.seconds (sub $period 1)) $period -}}
 {{- end -}}
