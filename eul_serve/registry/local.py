@@ -7,8 +7,9 @@
     log.jsonl                                every act, one line each
     locks/  tmp/                             of writers; `tmp` must be on the same file system
 
-A publication stages everything in `tmp`, renames blobs, then the manifest, then writes the log, then renames the
-alias's file. So a process killed anywhere leaves blobs that nothing names, at worst; never half a revision.
+A publication stages everything in `tmp`, writes the log, renames the blobs, then the manifest; an alias is moved the
+same way: staged, logged, renamed. So nothing is seen that is not logged, and a process killed anywhere leaves blobs
+that nothing names, or a line of the log whose act did not come about; never half a revision.
 """
 
 from __future__ import annotations
@@ -125,9 +126,11 @@ class LocalRegistry:
         moved = alias is not None and self._aliases.check(name, alias, bundle.manifest, why.reason) is not None
         if not dry_run:
             with self._writing() as staged:
-                self._store(staged, bundle, name, files, on_bytes)
+                self._mark(staged)
+                self._stage(staged, bundle, name, files, on_bytes)
                 if new:
                     self._aliases.record_publication(name, bundle.revision, actor)
+                staged.place()
                 if alias is not None:
                     moved = self._aliases.move(name, alias, bundle.manifest, why, staged)
         return Published(name=name, revision=bundle.revision, new=new, moved=moved)
@@ -157,15 +160,13 @@ class LocalRegistry:
             return False  # missing or damaged: publishing stores it (again)
         return True
 
-    def _store(
+    def _stage(
         self, staged: Staging, bundle: Bundle, name: str, files: dict[str, FileEntry], on_bytes: OnBytes | None
     ) -> None:
-        # The order of adding is the order of appearing: the mark first, the manifest after all that it names.
-        staged.add([LAYOUT], MARK_FILE)
+        # The order of adding is the order of appearing: the manifest after all that it names.
         for file, entry in files.items():
             self._blobs.stage(staged, bundle.path / file, entry, on_bytes)
         staged.add([bundle.manifest.to_bytes()], *_manifest_parts(name, bundle.revision))
-        staged.place()
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -181,6 +182,11 @@ class LocalRegistry:
                 self._check_mark()
             with staging(self._tree) as staged:
                 yield staged
+
+    def _mark(self, staged: Staging) -> None:
+        if MARK_FILE not in self._tree.list():
+            staged.add([LAYOUT], MARK_FILE)
+            staged.place()
 
     def _check_mark(self) -> None:
         root = str(self._tree.root)

@@ -6,6 +6,7 @@ error and not a way out. Writers stage files in `tmp/` and rename them; the rena
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -52,7 +53,7 @@ class Tree:
             descriptor = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise BundleFormatError(f"{'/'.join(parts)}: expected a regular file, found another kind")
+            raise OSError(errno.EINVAL, "not a regular file")
         return descriptor
 
     def chunks(self, *parts: str) -> Iterator[bytes]:
