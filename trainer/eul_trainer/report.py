@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from eul_trainer.metrics.summary import RowResult, summarise
+from eul_trainer.page import render
 from eul_trainer.plots import loss_bars
 
 SHOWN_ROWS = 12
@@ -25,15 +24,9 @@ def render_report(rows: Sequence[RowResult], systems: dict[str, str | None], bas
     Returns:
         A self-contained HTML page.
     """
-    environment = Environment(
-        loader=PackageLoader("eul_trainer"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     summaries = summarise(rows)
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         summaries=summaries,
         systems=systems,
         base=base,

@@ -76,7 +76,7 @@ def swap(plan: Plan, address: str, tokens: dict[str, str], revisions: dict[str, 
     """Move the first tenant's alias to the fused bundle while its requests run."""
     name = plan.topics[0]
     build.publish_one(plan, BOTH, name)
-    with Traffic(address, tokens[name], [question for question in tenants.QUESTIONS]) as traffic:
+    with Traffic(address, tokens[name], tenants.QUESTIONS) as traffic:
         traffic.wait(revisions[name])
         moved = time.monotonic()
         run("eul", "promote", f"{name}@{revisions[BOTH]}", "stable", "--registry", str(plan.registry))

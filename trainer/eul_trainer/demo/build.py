@@ -24,13 +24,12 @@ def train(plan: Plan) -> None:
 
 def evaluate(plan: Plan) -> None:
     """Measure every bundle on held-out rows: paraphrases of what it must forget, and facts that it must keep."""
-    for name, bundle in plan.bundles.items():
-        topics = plan.topics if name == BOTH else (name,)
-        forget = [word for topic in topics for word in ("--forget", str(plan.forget(topic, "heldout")))]
-        run(
-            "eul-train", "eval", "--model", str(plan.model), "--bundle", str(bundle), *forget,
-            "--retain", str(plan.retain("heldout")), "--out", str(plan.evaluation(name)),
-        )  # fmt: skip
+    bundles = [word for path in plan.bundles.values() for word in ("--bundle", str(path))]
+    forget = [word for topic in plan.topics for word in ("--forget", str(plan.forget(topic, "heldout")))]
+    run(
+        "eul-train", "eval", "--model", str(plan.model), *bundles, *forget,
+        "--retain", str(plan.retain("heldout")), "--out", str(plan.evaluation),
+    )  # fmt: skip
 
 
 def publish(plan: Plan) -> dict[str, str]:

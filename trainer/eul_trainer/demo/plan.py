@@ -40,6 +40,11 @@ class Plan:
         """The registry's directory."""
         return self.out / "registry"
 
+    @property
+    def evaluation(self) -> Path:
+        """The directory of the evaluation, with metrics.json and its own report."""
+        return self.out / "eval"
+
     def forget(self, topic: str, split: str) -> Path:
         """Return the file of a topic's rows; `split` is train or heldout."""
         return self.data / f"forget_{topic}.{split}.jsonl"
@@ -47,7 +52,3 @@ class Plan:
     def retain(self, split: str) -> Path:
         """Return the file of retained rows; `split` is train or heldout."""
         return self.data / f"retain.{split}.jsonl"
-
-    def evaluation(self, name: str) -> Path:
-        """Return the directory of a bundle's evaluation."""
-        return self.out / "eval" / name
