@@ -40,10 +40,13 @@ class LayerWeights:
             output: Output y of the feed-forward network, (..., d).
 
         Returns:
-            `y + U act(D y + b)`, (..., d), computed in the weights' dtype and rounded once to that of `output`.
+            `y + U act(D y + b)`, (..., d), computed in float32 and rounded once to the dtype of `output`.
         """
-        hidden = functional.linear(output.to(self.down.dtype), self.down, self.bias)
-        delta = functional.linear(ACTIVATION_FUNCTIONS[self.activation](hidden), self.up)
+        # float32 at least, as PEFT's layer, whatever the dtype of the files or of the base model.
+        wide = torch.promote_types(torch.promote_types(output.dtype, self.down.dtype), torch.float32)
+        bias = None if self.bias is None else self.bias.to(wide)
+        hidden = functional.linear(output.to(wide), self.down.to(wide), bias)
+        delta = functional.linear(ACTIVATION_FUNCTIONS[self.activation](hidden), self.up.to(wide))
         return (output + delta).to(output.dtype)
 
 
