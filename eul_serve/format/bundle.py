@@ -84,6 +84,9 @@ def read_bundle(path: Path, base_fingerprint: str | None = None) -> Bundle:
 def check_listing(manifest: Manifest) -> None:
     """Check that a manifest lists the files that every bundle has.
 
+    Args:
+        manifest: The manifest.
+
     Raises:
         BundleFormatError: Names the first that is missing.
     """
@@ -118,6 +121,10 @@ def check_files(path: Path, manifest: Manifest, skip: tuple[str, ...] = ()) -> N
 
 def check_agreement(manifest: Manifest, config: BundleConfig) -> None:
     """Check that the manifest and the config say the same.
+
+    Args:
+        manifest: The manifest.
+        config: The config.
 
     Raises:
         BundleFormatError: The base model differs, or a request has units beyond the rank.
@@ -166,6 +173,12 @@ def _check_entry(name: str, entry: FileEntry, size: int, digest: str | None) -> 
 
 def read_text(path: Path) -> bytes:
     """Read a small file of a bundle, at most 4 MiB, without following links.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes.
 
     Raises:
         InputError: The file is missing, a link, or not regular.

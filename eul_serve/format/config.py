@@ -95,6 +95,12 @@ class BundleConfig:
     def from_bytes(cls, data: bytes) -> BundleConfig:
         """Parse `adapter_config.json`.
 
+        Args:
+            data: The bytes of the file.
+
+        Returns:
+            The config.
+
         Raises:
             BundleFormatError: Not canonical JSON, an unknown or missing key, or a value of the wrong type or range.
         """
@@ -182,6 +188,11 @@ def _children(value: object) -> list[Any]:
 
 def check_keys(found: dict[str, Any], expected: dict[str, type], where: str) -> None:
     """Check that an object has exactly the expected keys, each with a value of its type.
+
+    Args:
+        found: The object.
+        expected: Type of the value by key.
+        where: The name of the object, for messages.
 
     Raises:
         BundleFormatError: A key is missing or unknown, or a value has another type.

@@ -23,6 +23,12 @@ def digest_bytes(data: bytes) -> str:
 def digest_file(path: Path) -> str:
     """Return the digest of a regular file; links are not followed.
 
+    Args:
+        path: The file.
+
+    Returns:
+        Its digest.
+
     Raises:
         InputError: The path is missing, a link, not a regular file, or cannot be read.
     """

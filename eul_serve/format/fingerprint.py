@@ -64,6 +64,12 @@ def read_base(model: Path) -> BaseModel:
 def fingerprint(model: Path) -> str:
     """Return sha256 over the sorted (tensor name, shape, dtype, sha256) and the architecture fields of a model.
 
+    Args:
+        model: Directory of the model.
+
+    Returns:
+        The fingerprint, `sha256:<hex>`.
+
     Raises:
         InputError: The directory is not a model, or its weights are not safetensors.
     """
@@ -80,6 +86,12 @@ def fingerprint(model: Path) -> str:
 
 def read_model_config(model: Path) -> dict[str, Any]:
     """Read `config.json` of a model directory.
+
+    Args:
+        model: Directory of the model.
+
+    Returns:
+        The config as JSON.
 
     Raises:
         InputError: The directory or the file is missing, or not JSON.

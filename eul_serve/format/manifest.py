@@ -82,6 +82,9 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Return the canonical bytes.
 
+        Returns:
+            ASCII JSON with sorted keys and no spaces.
+
         Raises:
             InputError: A setting or metric is not plain JSON, or not finite.
         """
@@ -93,6 +96,12 @@ class Manifest:
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Parse `manifest.json`.
+
+        Args:
+            data: The bytes of the file.
+
+        Returns:
+            The manifest.
 
         Raises:
             BundleFormatError: Not canonical JSON, an unknown or missing key, or a bad value.

@@ -35,6 +35,12 @@ class TensorName:
     def parse(cls, name: str) -> TensorName:
         """Parse `base_model.model.<module>.<part>`.
 
+        Args:
+            name: Name of a tensor in a bundle.
+
+        Returns:
+            Its parts.
+
         Raises:
             BundleFormatError: The name does not follow the grammar, or is reserved for a later version.
         """
@@ -71,6 +77,12 @@ class Reference:
     @classmethod
     def parse(cls, text: str) -> Reference:
         """Parse a reference; a bare name means its alias `stable`.
+
+        Args:
+            text: What a person gave.
+
+        Returns:
+            The reference.
 
         Raises:
             InputError: The text is no reference.

@@ -52,6 +52,9 @@ def parse_request(raw: object) -> ForgottenRequest:
 def check_units(requests: tuple[ForgottenRequest, ...]) -> None:
     """Check that all requests have units or none has, and that ranges ascend and are equal or apart.
 
+    Args:
+        requests: All requests of a bundle, in order.
+
     Raises:
         BundleFormatError: Names the first request that breaks the rule.
     """

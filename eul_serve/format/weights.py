@@ -55,6 +55,12 @@ def load_layers(bundle: Bundle) -> dict[str, LayerWeights]:
 
     The bytes are read once, without following links, and hashed and checked again: what was checked is what is used.
 
+    Args:
+        bundle: A bundle that was read.
+
+    Returns:
+        Weights by path of the wrapped module, in the dtype of the file.
+
     Raises:
         InputError: The weights are missing, a link, or cannot be read.
         BundleFormatError: The weights changed since the bundle was read.

@@ -55,6 +55,9 @@ class EulConfig(PeftConfig):  # type: ignore[misc]  # peft has no types
     def bundle_config(self) -> BundleConfig:
         """Return the same settings as the format's own class.
 
+        Returns:
+            The settings, checked.
+
         Raises:
             InputError: No base fingerprint or no target modules are set.
             BundleFormatError: A setting is not acceptable.
@@ -87,7 +90,7 @@ class EulConfig(PeftConfig):  # type: ignore[misc]  # peft has no types
 
         Args:
             save_directory: Directory to write to; made when missing.
-            kwargs: PEFT's further settings; none of them changes the file.
+            **kwargs: PEFT's further settings; none of them changes the file.
 
         Raises:
             InputError: The settings are not complete.
@@ -102,7 +105,7 @@ class EulConfig(PeftConfig):  # type: ignore[misc]  # peft has no types
 
         Args:
             path_json_file: Path of the file.
-            kwargs: Not used.
+            **kwargs: Not used.
 
         Returns:
             The keyword arguments of this class.
