@@ -25,7 +25,7 @@ lint: .venv/installed ## format, style, types, import rules and docstrings
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pydoclint --quiet eul_serve trainer/eul_trainer
+	@.tools/pydoclint/bin/pydoclint --quiet eul_serve trainer/eul_trainer
 
 format: .venv/installed ## rewrite the code in the house style
 	@$(BIN)/ruff format

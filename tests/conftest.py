@@ -61,7 +61,10 @@ def make_tiny_model(path: Path, seed: int = 0) -> Path:
     inner.train_from_iterator(
         TRAINING_TEXT,
         trainers.BpeTrainer(
-            vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+            vocab_size=512,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<|end|>")

@@ -186,6 +186,7 @@ def print_table(plan: Plan, summary: Summary) -> None:
     swap = summary.swap
     console.print(
         f"Hot swap: {swap.requests} requests, {swap.failed} failed, {len(swap.revisions)} revisions seen, new one "
-        f"answering {swap.seconds:.1f} s after the promotion began.\nDenied: {'; '.join(summary.refused)}; promoting back "
-        f"to a revision that forgets less.\nAll of it took {summary.seconds:.0f} s. Report: {plan.out / 'report.html'}"
+        f"answering {swap.seconds:.1f} s after the promotion began.\nDenied: {'; '.join(summary.refused)}; "
+        f"promoting back to a revision that forgets less.\nAll of it took {summary.seconds:.0f} s. "
+        f"Report: {plan.out / 'report.html'}"
     )
