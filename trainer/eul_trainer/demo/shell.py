@@ -23,7 +23,7 @@ def run(*arguments: str, quiet: bool = False, timeout: float = 1200.0) -> str:
     """Show a command line, run it, and return what it printed on standard output.
 
     Args:
-        arguments: Program (`eul` or `eul-train`) and its arguments.
+        *arguments: Program (`eul` or `eul-train`) and its arguments.
         quiet: Keep the program's progress off the screen.
         timeout: Seconds until it is killed.
 

@@ -92,6 +92,14 @@ def refusals(address: str, tokens: dict[str, str]) -> dict[str, str]:
 def unforget_refused(plan: Plan, name: str, revision: str) -> str:
     """Try to promote back a revision that covers less, and return what the registry said.
 
+    Args:
+        plan: The demonstration's plan.
+        name: Name of the bundle.
+        revision: The revision that covers less.
+
+    Returns:
+        The registry's words.
+
     Raises:
         EulError: The registry did it.
     """
