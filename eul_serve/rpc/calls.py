@@ -61,14 +61,13 @@ class Calls:
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # the edge: nothing passes it but a code and one line
-            code = code_of(error)
+            failure, code = error, code_of(error)
             self._record(error, code, request_id)
-            await context.abort(code, text_of(error, request_id, self._deadline))
-            raise
-        finally:
+        finally:  # before the caller hears of it, so that a scrape after the call has the call
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(method=method, code=code.name).inc()
             self._metrics.request_seconds.labels(method=method).observe(time.monotonic() - started)
+        await context.abort(code, text_of(failure, request_id, self._deadline))
 
     def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:

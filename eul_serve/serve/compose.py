@@ -73,7 +73,7 @@ async def running(
     port = await server.start(GenerationServicer(calls, runner), BundleServicer(calls, registry, residency))
     tasks: list[asyncio.Task[None]] = []
     try:
-        await follower.poll()
+        await follower.poll_registry()
         await follower.settle()
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         tasks.append(asyncio.create_task(follower.run(settings.poll_seconds)))
@@ -86,6 +86,7 @@ async def running(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await follower.settle()
+        follower.close()
         await residency.close()
 
 

@@ -1,14 +1,17 @@
-"""Follows registry and policy: one poll reads both in a thread, and starts what has to change.
+"""Follows registry and policy: polls read them in threads, and start what has to change.
 
-A slow pull never delays the next poll, so that a revoked right stops its requests in time: every alias has at most
-one move under way, in a task of its own.
+Nothing slow delays the reading of the policy, so that a revoked right stops its requests in time: policy and registry
+are read by a thread each, and every alias has at most one move under way, in a task of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from eul_serve.errors import EulError, NotFoundError, RefusedError
 from eul_serve.format import Manifest, Reference
@@ -23,6 +26,7 @@ from eul_serve.swap.residency import Residency
 from eul_serve.swap.unforget import check_move
 
 _log = logging.getLogger("eul_serve.swap")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,32 +57,41 @@ class Follower:
         self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._complaints: dict[str, str] = {}
+        self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
+        self._registry_thread = ThreadPoolExecutor(1, "eul-registry")
 
     async def run(self, poll_seconds: float) -> None:
         """Poll for ever."""
-        while True:
-            await asyncio.sleep(poll_seconds)
-            try:
-                await self.poll()
-            except Exception:  # the server goes on with what it has; the next poll may work
-                _log.exception("poll failed")
+        await asyncio.gather(*(_forever(poll, poll_seconds) for poll in (self.poll_policy, self.poll_registry)))
 
-    async def poll(self) -> None:
-        """Read policy and registry once, and start what has to change."""
-        policy = await asyncio.to_thread(self._policies.read)
+    async def poll_policy(self) -> None:
+        """Read the policy once; stop what it does not grant any more."""
+        policy = await self._in(self._policy_thread, self._policies.read)
         if policy is not None and self._policies.put(policy):
             self._leases.recheck(policy)
+
+    async def poll_registry(self) -> None:
+        """Read the registry once, and start what has to change."""
         wanted = self._wanted(self._policies.current)
         for key in self._residency.pointers() - wanted.keys():
             self._residency.unpoint(key)
         idle = [reference for key, reference in wanted.items() if key not in self._moves]
-        for target in await asyncio.to_thread(self._read_all, idle):
+        for target in await self._in(self._registry_thread, self._read_all, idle):
             self._start_move(target)
 
     async def settle(self) -> None:
         """Wait until every move under way has ended."""
         while self._moves:
             await asyncio.wait(tuple(self._moves.values()))
+
+    def close(self) -> None:
+        """End the threads."""
+        for thread in (self._policy_thread, self._registry_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    async def _in(thread: ThreadPoolExecutor, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
     async def find(self, reference: Reference) -> Entry:
         """Return the entry that a request for a reference runs on, bringing it in where it is not in the engine.
@@ -172,3 +185,12 @@ class Follower:
         if self._complaints.get(str(reference)) != str(error):
             self._complaints[str(reference)] = str(error)
             _log.warning("%s stays where it is: %s", reference, error)
+
+
+async def _forever(poll: Callable[[], Awaitable[None]], poll_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(poll_seconds)
+        try:
+            await poll()
+        except Exception:  # the server goes on with what it has; the next poll may work
+            _log.exception("poll failed")

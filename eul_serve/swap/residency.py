@@ -11,6 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +24,8 @@ from eul_serve.swap.entry import Entry
 from eul_serve.swap.revision import Action, Event, Stage, advance
 
 _log = logging.getLogger("eul_serve.swap")
+MAX_PULLS = 2
+"""Revisions that are pulled at the same time."""
 
 
 class Residency:
@@ -37,6 +40,8 @@ class Residency:
         self._ids = itertools.count(1)  # fresh for every load, never used again
         self._room = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
+        # Of their own, so that slow pulls keep no other work of the server waiting for a thread.
+        self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
 
     def entry(self, revision: str) -> Entry | None:
         """Return what is known of a revision."""
@@ -119,6 +124,7 @@ class Residency:
         """Wait for what is under way."""
         while self._work:
             await asyncio.wait(tuple(self._work))
+        self._pulls.shutdown(wait=False)
 
     async def _start(self, name: str, revision: str) -> Entry:
         async with self._room:
@@ -127,7 +133,7 @@ class Residency:
                 await entry.wait_out(Stage.UNLOADING)
             if entry is None or entry.state.stage is Stage.GONE:
                 entry = self._entries[revision] = Entry(name=name, revision=revision)
-            elif entry.state.admits:
+            elif entry.state.admits or entry.state.stage in (Stage.PULLING, Stage.LOADING):
                 return entry
             elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
                 raise as_answer(revision, entry.error)
@@ -193,7 +199,8 @@ class Residency:
 
     async def _pull(self, entry: Entry) -> None:
         try:
-            bundle = await asyncio.to_thread(self.store.pull, entry.name, entry.revision)
+            loop = asyncio.get_running_loop()
+            bundle = await loop.run_in_executor(self._pulls, self.store.pull, entry.name, entry.revision)
         except Exception as error:  # whatever it is, the server goes on and this revision is not served
             self._fail(entry, error)
             return
