@@ -37,11 +37,13 @@ def check_path(path: Path, root: Path | None) -> None:
     """
     if not path.is_absolute():
         raise InputError(f"bundle path {str(path)!r}: expected an absolute path; use {str(path.absolute())!r}")
-    real = Path(os.path.realpath(path))
-    if real != path:
-        raise InputError(f"bundle path {str(path)!r}: expected a path without links; it leads to {str(real)!r}")
     if root is not None and not path.is_relative_to(root):
         raise InputError(f"bundle path {str(path)!r}: expected a directory in the verified cache {str(root)!r}")
+    # Where the operator put the cache may be a link; nothing below it may.
+    expected = path if root is None else Path(os.path.realpath(root)) / path.relative_to(root)
+    real = Path(os.path.realpath(path))
+    if real != expected:
+        raise InputError(f"bundle path {str(path)!r}: expected a path without links; it leads to {str(real)!r}")
 
 
 def read_layers(path: Path, root: Path | None, fingerprint: str) -> tuple[Bundle, dict[str, LayerWeights]]:

@@ -155,7 +155,8 @@ class ProbeDirectory:
     def __enter__(self) -> Path:
         if self._root is not None:
             self._root.mkdir(parents=True, exist_ok=True)
-        self._path = Path(os.path.realpath(tempfile.mkdtemp(prefix=".probe-", dir=self._root)))
+        made = tempfile.mkdtemp(prefix=".probe-", dir=self._root)
+        self._path = Path(made if self._root is not None else os.path.realpath(made))
         return self._path / "bundle"
 
     def __exit__(self, *_: object) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from eul_serve.engine.base import EngineInfo, Piece, Prompt, ResidentBundle, Sampling, Work
 from eul_serve.engine.compat import LoRARequest, SamplingParams, delta_outputs, final_outputs, make_prompt, stop_llm
+from eul_serve.engine.loading import check_path
 from eul_serve.engine.probe import compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings
@@ -19,15 +21,28 @@ from eul_serve.format import fingerprint, read_bundle
 _PROBE_ID = 2**30
 _PROBE_TOKENS = (0, 1, 2)
 _PROBE_TOP = 5
-_SHUTDOWN_SECONDS = 15.0
+_SHUTDOWN_SECONDS = 30.0
+
+
+class _Closed:
+    """What stands in vLLM's place once the engine is closed."""
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # in the place of whatever was asked for
+        raise EngineError("the engine is closed")
 
 
 class VllmEngine:
     """One base model on vLLM, with hot-swapped bundles."""
 
-    def __init__(self, llm: Any, info: EngineInfo, prompts: Prompts) -> None:  # noqa: ANN401  # vLLM is not typed
+    def __init__(
+        self,
+        llm: Any,  # noqa: ANN401  # vLLM is not typed
+        info: EngineInfo,
+        prompts: Prompts,
+        bundles: Path | None,
+    ) -> None:
         """Take a started vLLM; `start` makes one and proves it."""
-        self._llm, self._info, self._prompts = llm, info, prompts
+        self._llm, self._info, self._prompts, self._bundles = llm, info, prompts, bundles
         self._deny_base = True
         self._resident: dict[int, ResidentBundle] = {}
         self._used_ids: set[int] = set()
@@ -58,7 +73,8 @@ class VllmEngine:
             dtype=settings.dtype,
         )
         llm = create_llm(settings)
-        engine = cls(llm, info, Prompts.load(settings.model, llm.model_config.get_vocab_size(), settings.max_context))
+        prompts = Prompts.load(settings.model, llm.model_config.get_vocab_size(), settings.max_context)
+        engine = cls(llm, info, prompts, settings.bundles)
         try:
             await engine._prove(settings)
             await llm.collective_rpc("eul_deny_base", args=(settings.deny_base,))
@@ -163,6 +179,8 @@ class VllmEngine:
             async with aclosing(self._llm.generate(prompt, params, id, lora_request=adapter)) as outputs:
                 async for output in outputs:
                     yield output
+        except EulError:
+            raise
         except ValueError as error:
             raise InputError(f"request: {error}") from error
         except Exception as error:
@@ -196,6 +214,7 @@ class VllmEngine:
     async def _add(self, bundle: ResidentBundle) -> None:
         if bundle.id in self._used_ids:
             raise EngineError(f"adapter id {bundle.id}: expected a fresh one; ids are never used again")
+        check_path(bundle.path, self._bundles)
         # The workers check all this again; here it gives errors of the right kind, and before they are disturbed.
         found = await asyncio.to_thread(read_bundle, bundle.path, self._info.fingerprint)
         if found.revision != bundle.revision or found.config.rank != bundle.rank:
@@ -235,8 +254,10 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stop the engine and wait for its processes."""
-        await asyncio.to_thread(stop_llm, self._llm, _SHUTDOWN_SECONDS)
+        llm, self._llm = self._llm, _Closed()
         self._resident.clear()
+        if not isinstance(llm, _Closed):
+            await asyncio.to_thread(stop_llm, llm, _SHUTDOWN_SECONDS)
 
 
 @contextmanager

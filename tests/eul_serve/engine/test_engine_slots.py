@@ -17,7 +17,9 @@ TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.12, torch.float16: 0.015}
 SLOTS, MAX_RANK, WIDTH = 4, 8, 24
 
 
-def random_layer(rank: int, activation: str, seed: int, *, bias: bool = True, dtype: torch.dtype = torch.float32) -> LayerWeights:
+def random_layer(
+    rank: int, activation: str, seed: int, *, bias: bool = True, dtype: torch.dtype = torch.float32
+) -> LayerWeights:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int) -> torch.Tensor:
