@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import eul_trainer
 import pytest
 
 import eul_serve
+import eul_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (eul_serve, eul_trainer)

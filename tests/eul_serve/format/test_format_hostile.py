@@ -353,6 +353,20 @@ def test_weights_changed_after_the_check(bundle_dir: Path) -> None:
         load_layers(bundle)
 
 
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS, "README.md"])
+def test_a_manifest_that_leaves_out_a_file(bundle_dir: Path, contents: Contents, sign: Sign, name: str) -> None:
+    files = contents()
+    del files[name]
+    with pytest.raises(BundleFormatError, match=f"manifest.json: files: missing '{name}'"):
+        read_bundle(rewrite(bundle_dir, sign(files)))
+
+
+def test_a_file_that_no_manifest_lists_is_ignored(bundle_dir: Path) -> None:
+    expected = read_bundle(bundle_dir).revision
+    (bundle_dir / "adapter_model.bin").write_bytes(pickle.dumps("never read"))
+    assert read_bundle(bundle_dir).revision == expected
+
+
 def test_units_beyond_the_rank(bundle_dir: Path) -> None:
     found = json.loads((bundle_dir / "manifest.json").read_bytes())
     found["requests"][0]["units"] = [0, 3]
@@ -367,3 +381,5 @@ def test_a_config_never_holds_more_than_its_keys() -> None:
         BundleConfig.from_bytes(b"[]")
     with pytest.raises(BundleFormatError, match="expected JSON"):
         Manifest.from_bytes(b"")
+    with pytest.raises(BundleFormatError, match="hidden_bias: expected true or false, found 1"):
+        BundleConfig(rank=1, base_fingerprint="sha256:" + 64 * "a", hidden_bias=1)  # type: ignore[arg-type]  # the point

@@ -75,7 +75,7 @@ def test_any_text_is_a_reference_or_an_input_error(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a/b", "..", "a..b", "A", ".a", "-a", "a\n", "a" * 64, "a:", ":a", "a@", "a:b:c", "a@b"]
+    "text", ["", "a/b", "..", "a..b", "A", ".a", "-a", "a\n", "a" * 64, "a:", ":a", "a@", "a:b:c", "a@b", 201 * "a"]
 )
 def test_wrong_references(text: str) -> None:
     with pytest.raises(InputError, match="expected"):

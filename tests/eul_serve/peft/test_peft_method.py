@@ -37,14 +37,15 @@ def base(tiny_model: Path) -> PreTrainedModel:
 
 @torch.no_grad()
 def logits(model: nn.Module, **kwargs: torch.Tensor) -> torch.Tensor:
-    return model(input_ids=IDS, **kwargs).logits
+    found: torch.Tensor = model(input_ids=IDS, **kwargs).logits
+    return found
 
 
 @torch.no_grad()
 def fill(model: nn.Module, seed: int = 0, adapter: str = "default") -> None:
     generator = torch.Generator().manual_seed(seed)
-    for layer in eul_layers(model).values():
-        layer.eul_up[adapter].weight.copy_(torch.randn(layer.eul_up[adapter].weight.shape, generator=generator))
+    for layer in layers_of(model, adapter).values():
+        layer.up.copy_(torch.randn(layer.up.shape, generator=generator))
 
 
 def plain_forward(model: PreTrainedModel, layers: dict[str, LayerWeights]) -> torch.Tensor:
@@ -263,9 +264,10 @@ def test_gpt2_and_t5_layouts() -> None:
 
 
 def test_an_unknown_model_type_is_named() -> None:
+    config = GPT2Config()
+    config.model_type = "mamba"
     network = nn.Linear(2, 2)
-    network.config = GPT2Config()  # type: ignore[assignment]  # torch types attributes as tensors or modules
-    network.config.model_type = "mamba"  # type: ignore[union-attr]  # the same
+    network.config = config
     with pytest.raises(InputError, match=r"model type 'mamba': .*supported are .*llama.*set target_modules"):
         ffn_modules(network)
 
