@@ -40,12 +40,14 @@ COPY --from=build /opt/eul /opt/eul
 
 # With a read-only root only /cache and /tmp are written: verified bundles and HOME in the first, sockets in the second.
 # Nothing is ever fetched from a model hub, and nothing is reported to anyone.
+# There is no compiler here, and some of vLLM's sampler would ask for one even in eager mode: torch runs it as it is.
 ENV PATH=/opt/eul/bin:$PATH \
     HOME=/cache \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HF_HUB_OFFLINE=1 \
-    VLLM_NO_USAGE_STATS=1
+    VLLM_NO_USAGE_STATS=1 \
+    TORCHDYNAMO_DISABLE=1
 VOLUME ["/cache"]
 USER 10001:10001
 EXPOSE 8500 9500
