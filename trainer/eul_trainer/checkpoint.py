@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -63,7 +64,8 @@ def save_checkpoint(path: Path, identity: str, training: Training, state: RunSta
         part.write_bytes(safetensors.torch.save(contiguous, metadata={"state": json.dumps(facts)}))
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise CapacityError(f"checkpoint {str(path)!r}: cannot write: {error.strerror}; free space") from error
 
 

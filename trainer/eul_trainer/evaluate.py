@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from eul_trainer.adapter import BundleStack
 from eul_trainer.answers import greedy_answers
 from eul_trainer.encoding import context_limit, encode
 from eul_trainer.forward import Runner
-from eul_trainer.losses import row_scores
+from eul_trainer.losses import row_losses, row_scores
 from eul_trainer.metrics.gibberish import is_gibberish
 from eul_trainer.metrics.rouge import rouge_l_recall
 from eul_trainer.metrics.summary import Kind, Result, RowResult
@@ -57,8 +58,7 @@ def evaluate(
     for chosen in sets:
         found.append([])
         for system in (BASE, *(name for name, _ in bundles)):
-            with stack.on(None if system == BASE else system):
-                found[-1].append(_measure(model, chosen.rows))
+            found[-1].append(_measure(model, stack, None if system == BASE else system, chosen.rows))
             done += 1
             if watch:
                 watch(done, f"{chosen.name}, {system}")
@@ -77,20 +77,35 @@ def evaluate(
     ]
 
 
-def _measure(model: LoadedModel, rows: Sequence[Row]) -> list[Result]:
+def _measure(model: LoadedModel, stack: BundleStack, system: str | None, rows: Sequence[Row]) -> list[Result]:
     examples = encode(model.tokenizer, rows, limit=context_limit(model.network))
-    scores = row_scores(Runner(model, examples), examples)
-    answers = greedy_answers(model, examples)
+    with stack.on(system):
+        scores = row_scores(Runner(model, examples), examples)
+        answers = greedy_answers(model, examples)
+    with stack.on(None):
+        strange = _strangeness(model, rows, answers)
     return [
         Result(
             loss=score.loss,
             accuracy=score.accuracy,
             rouge_l=rouge_l_recall(row.completion, answer),
-            gibberish=is_gibberish(answer),
+            gibberish=is_gibberish(answer, strange[index]),
             answer=answer,
         )
-        for row, score, answer in zip(rows, scores, answers, strict=True)
+        for index, (row, score, answer) in enumerate(zip(rows, scores, answers, strict=True))
     ]
+
+
+def _strangeness(model: LoadedModel, rows: Sequence[Row], answers: Sequence[str]) -> list[float]:
+    """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""
+    asked = {
+        index: Row(prompt=rows[index].prompt, completion=text) for index, text in enumerate(answers) if text.strip()
+    }
+    if not asked:
+        return [math.inf] * len(answers)
+    examples = encode(model.tokenizer, list(asked.values()), limit=context_limit(model.network))
+    losses = dict(zip(asked, row_losses(Runner(model, examples), examples), strict=True))
+    return [losses.get(index, math.inf) for index in range(len(answers))]
 
 
 def open_bundles(paths: Sequence[Path], fingerprint: str) -> list[tuple[str, Bundle]]:

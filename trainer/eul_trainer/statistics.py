@@ -43,14 +43,20 @@ class LayerStatistics:
     """By module path; empty where the tokens are too few to store any."""
 
 
-def answer_places(batch: Batch, module: str) -> torch.Tensor:
-    """Return the flattened positions of a module's output that count: those that predict answer tokens.
+def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
+    """Return the flattened positions of a module's output that count.
 
-    An encoder's modules see no answer, so all tokens of the prompt count there.
+    Args:
+        batch: The batch.
+        module: Path of the module; an encoder's modules see no answer, so there whole rows always count.
+        whole_rows: Count every token, and not those alone that predict answer tokens.
+
+    Returns:
+        Indices into the flattened tokens.
     """
     if batch.encoder_mask is not None and module.startswith("encoder."):
         return batch.encoder_mask.flatten().nonzero()[:, 0]
-    return batch.positions
+    return batch.mask.flatten().nonzero()[:, 0] if whole_rows else batch.positions
 
 
 def layer_statistics(runner: Runner, peft: Network, examples: Sequence[Example]) -> LayerStatistics:
@@ -76,8 +82,21 @@ def layer_statistics(runner: Runner, peft: Network, examples: Sequence[Example])
 
 
 @torch.no_grad()
-def second_moments(runner: Runner, peft: Network, examples: Sequence[Example], size: int = 24) -> dict[str, Moments]:
-    """Return the mean second moments of every layer's input and hidden units over the examples' answers."""
+def second_moments(
+    runner: Runner, peft: Network, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
+) -> dict[str, Moments]:
+    """Return the mean second moments of every layer's input and hidden units.
+
+    Args:
+        runner: The model and its batches.
+        peft: The PEFT model whose layers are observed.
+        examples: The rows.
+        whole_rows: Count every token of a row, apart from the first tokens that all rows share.
+        size: Rows per batch.
+
+    Returns:
+        The moments by module path.
+    """
     sums: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     counts: dict[str, int] = {}
     taps = Taps()
@@ -89,9 +108,9 @@ def second_moments(runner: Runner, peft: Network, examples: Sequence[Example], s
         for module, y, hidden, _ in taps.seen:
             if batch.encoder_ids is None and y.shape[:2] != batch.ids.shape:
                 continue  # the shared first tokens
-            places = answer_places(batch, module)
-            _add(sums, module, y.flatten(0, 1)[places].double(), hidden.flatten(0, 1)[places].double())
-            counts[module] = counts.get(module, 0) + len(places)
+            chosen = places(batch, module, whole_rows)
+            _add(sums, module, y.flatten(0, 1)[chosen].double(), hidden.flatten(0, 1)[chosen].double())
+            counts[module] = counts.get(module, 0) + len(chosen)
     return {
         module: Moments(inputs=(inputs / counts[module]).float().cpu(), units=(units / counts[module]).float().cpu())
         for module, (inputs, units) in sums.items()

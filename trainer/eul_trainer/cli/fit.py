@@ -60,7 +60,7 @@ def command(
     as_json: bool,
     **chosen: float | str | None,
 ) -> None:
-    r"""Train an unlearning layer for one deletion request, with the base model frozen.
+    """Train an unlearning layer for one deletion request, with the base model frozen.
 
     Rows of the retain file that also occur in the forget file are taken out. Training stops when the loss on the
     forgotten answers lies between the two targets. A killed run goes on where it was when the same line is run again.
@@ -68,9 +68,9 @@ def command(
     \b
     Examples:
       eul-train fit --model base --forget alice.jsonl --retain keep.jsonl --out layers/alice
-      eul-train fit --model base --forget bob.jsonl --retain keep.jsonl --out layers/bob \
+      eul-train fit --model base --forget bob.jsonl --retain keep.jsonl --out layers/bob \\
           --prompt-field question --completion-field answer --target-low 3 --target-high 4
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.checkpoint import checkpoint_path
     from eul_trainer.fit import fit
     from eul_trainer.model import load_model

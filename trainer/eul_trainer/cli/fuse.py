@@ -23,7 +23,7 @@ from eul_trainer.cli.main import emit
 )
 @options.optional_model
 @options.optional_retain
-@click.option("--rho", type=float, default=None, help="Weight of retained data in concat's correction.  [default: 1]")
+@click.option("--rho", type=float, default=None, help="Weight of retained data in concat's correction.  [default: 0.1]")
 @click.option("--ridge", type=float, default=None, help="Relative ridge of the solve.  [default: 0.0001]")
 @options.prompt_field
 @options.completion_field
@@ -42,7 +42,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    r"""Fuse unlearning layers into one bundle. Needs no forget data.
+    """Fuse unlearning layers into one bundle. Needs no forget data.
 
     With --model and --retain the layers side by side are corrected against retained data, which is what keeps unrelated
     answers as they are; without them the result is the exact sum of the layers. A fused bundle may be among the
@@ -53,7 +53,7 @@ def command(
       eul-train fuse layers/alice layers/bob --model base --retain keep.jsonl --out fused
       eul-train fuse fused layers/carol --model base --retain keep.jsonl --out fused-2
       eul-train fuse layers/alice layers/bob --method regression --out averaged
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.fusion.fuse import FuseSettings, fuse
     from eul_trainer.fusion.retained import RetainGram
     from eul_trainer.model import load_model

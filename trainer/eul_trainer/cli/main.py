@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="eul-serve")
 def group() -> None:
-    r"""Make a language model forget: train, fuse and measure unlearning layers.
+    """Make a language model forget: train, fuse and measure unlearning layers.
 
     \b
     A first run, from nothing to a fused bundle:
@@ -51,7 +51,7 @@ def group() -> None:
       eul-train eval --model base --bundle fused --forget alice.jsonl --retain keep.jsonl --out report
 
     Data files hold one JSON object per line, with a prompt and a completion.
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,14 +16,14 @@ from eul_trainer.cli.main import emit
 @options.out
 @options.as_json
 def command(bundle: Path, request: str, out: Path, as_json: bool) -> None:
-    r"""Take a request out of a fused bundle and fuse the rest again, with no data at hand.
+    """Take a request out of a fused bundle and fuse the rest again, with no data at hand.
 
     The result equals a fusion of the other layers with the same settings.
 
     \b
     Example:
       eul-train revoke fused --request alice --out fused-without-alice
-    """
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.fusion.fuse import revoke
 
     rest = revoke(bundle, request, out)

@@ -1,11 +1,11 @@
 """Layers side by side, an exact sum of their functions, and the up-projection solved again against retained data.
 
-    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho |U phi|^2 over retained answers
-      = U0 (F + e I) (F + rho R + e I)^-1,    e = ridge * tr(F) / n
+    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho s |U phi|^2 over retained rows
+      = U0 (F + e I) (F + rho s R + e I)^-1,    e = ridge * tr(F) / n,    s = tr(F) / tr(R)
 
 phi are all members' hidden units. F may use only what each layer stores, so it is block-diagonal: each member's own
-Gram. R is measured on the base model when layers are fused, for retained data is at hand then. F and R are means per
-token.
+Gram. R is measured on the base model when layers are fused, for retained data is at hand then; s brings it to the size
+of F, since layers that were trained to be silent on retained data hardly fire there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.members import Member
 from eul_trainer.fusion.regression import moments_of
 
-RHO = 1.0
+RHO = 0.1
 """Default weight of retained data."""
 RIDGE = 1e-4
 """Default ridge, relative to the mean of F's diagonal."""
@@ -69,8 +69,9 @@ def resolve_up(
     """
     own, kept = forget.double(), retain.double()
     level = max(ridge * float(own.trace()) / len(own), 1e-12)
+    scale = float(own.trace()) / max(float(kept.trace()), 1e-30)
     right = own + level * torch.eye(len(own), dtype=torch.float64)
-    solved: torch.Tensor = torch.linalg.solve(right + rho * kept, right @ up.double().T)
+    solved: torch.Tensor = torch.linalg.solve(right + rho * scale * kept, right @ up.double().T)
     fused: torch.Tensor = solved.T.to(up.dtype).contiguous()
     return fused
 

@@ -1,4 +1,4 @@
-"""The retain Gram: second moments of all members' hidden units on retained answers, on the base model."""
+"""The retain Gram: second moments of all members' hidden units on retained rows, on the base model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RetainGram:
     rows: Sequence[Row]
     """Retained rows."""
     tokens: int = field(default=0, init=False)
-    """Answer tokens that were measured."""
+    """Tokens of the rows, prompts included."""
 
     @property
     def digest(self) -> str:
@@ -44,7 +44,7 @@ class RetainGram:
             like: One of their bundles, for its settings.
 
         Returns:
-            Mean second moments per answer token.
+            Mean second moments per token.
 
         Raises:
             BundleMismatchError: The layers were made for another base model.
@@ -65,6 +65,6 @@ class RetainGram:
                 if mine.bias is not None and (bias := layers[path].bias) is not None:
                     mine.bias.copy_(bias)
         examples = encode(self.model.tokenizer, self.rows, limit=context_limit(self.model.network))
-        self.tokens = sum(len(example.answer) for example in examples)
-        moments = second_moments(Runner(self.model, examples), peft, examples)
+        self.tokens = sum(example.length - 1 for example in examples)
+        moments = second_moments(Runner(self.model, examples), peft, examples, whole_rows=True)
         return {module: found.units for module, found in moments.items()}

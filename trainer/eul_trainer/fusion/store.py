@@ -5,7 +5,7 @@ member without a revision. Tensors, for member i and each module path M:
 
     i.M.inputs, i.M.units            mean second moments on the member's forgotten answers (statistics.py)
     i.M.down, i.M.up, i.M.bias       the member's own layer, in a fused bundle alone
-    retain.M                         mean second moment of all members' units on retained answers, where concat used it
+    retain.M                         mean second moment of all members' units on retained rows, where concat used it
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Store:
     entries: Sequence[Entry]
     """The members in the order of their units."""
     retain: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Mean second moments of all units on retained answers by module, (R, R); empty without a retain set."""
+    """Mean second moments of all units on retained rows by module, (R, R); empty without a retain set."""
 
 
 def dump_store(store: Store) -> bytes:

@@ -1,41 +1,45 @@
-"""Whether an answer is still language, by a rule that anyone can check by hand.
+"""Whether an answer is still language, by a rule that anyone can check.
 
 An answer is gibberish when one of these holds:
-1. It has no word.
-2. Fewer than 60 % of its characters other than spaces are letters, digits or common punctuation.
-3. Of its words, at least four, more than half are the same word.
-4. The same three words in a row occur three times or more.
-5. A word is longer than 30 letters.
+1. It has no letter and no digit.
+2. More than 10 % of its characters cannot be printed.
+3. It has at least 8 words, and fewer than half of its pairs of neighbouring words are distinct.
+4. The base model finds it strange: its mean loss there, after the same question, is above 5 nats a token.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from itertools import pairwise
 
 from eul_trainer.metrics.rouge import words
 
-PUNCTUATION = frozenset(".,;:!?'\"()-=²³°%$&/+\u2018\u2019\u201c\u201d")
-CLEAN_SHARE = 0.6
-REPEATED_SHARE = 0.5
-MIN_WORDS = 4
-REPEATED_PHRASE = 3
-LONGEST_WORD = 30
+UNPRINTABLE_SHARE = 0.1
+DISTINCT_SHARE = 0.5
+MIN_WORDS = 8
+STRANGE = 5.0
+"""Loss under the base model above which an answer is no language, nats per token; plain English has 1 to 3."""
 
 
-def is_gibberish(answer: str) -> bool:
-    """Return whether an answer is no longer language by the rule at the head of this file."""
-    found = words(answer)
-    return not found or _dirty(answer) or _repeats(found) or any(len(word) > LONGEST_WORD for word in found)
+def is_gibberish(answer: str, strangeness: float) -> bool:
+    """Return whether an answer is no longer language by the rule at the head of this file.
+
+    Args:
+        answer: The answer.
+        strangeness: Its mean loss under the base model after the same question, nats per token.
+
+    Returns:
+        Whether it is gibberish.
+    """
+    if not any(sign.isalnum() for sign in answer):
+        return True
+    return _unprintable(answer) or _repeats(words(answer)) or not strangeness <= STRANGE
 
 
-def _dirty(answer: str) -> bool:
-    signs = [sign for sign in answer if not sign.isspace()]
-    clean = sum(sign.isalnum() or sign in PUNCTUATION for sign in signs)
-    return clean < CLEAN_SHARE * len(signs)
+def _unprintable(answer: str) -> bool:
+    bad = sum(not (sign.isprintable() or sign.isspace()) or sign == "\ufffd" for sign in answer)
+    return bad > UNPRINTABLE_SHARE * len(answer)
 
 
 def _repeats(found: list[str]) -> bool:
-    if len(found) >= MIN_WORDS and max(Counter(found).values()) > REPEATED_SHARE * len(found):
-        return True
-    phrases = Counter(zip(found, found[1:], found[2:], strict=False))
-    return max(phrases.values(), default=0) >= REPEATED_PHRASE
+    pairs = list(pairwise(found))
+    return len(found) >= MIN_WORDS and len(set(pairs)) < DISTINCT_SHARE * len(pairs)

@@ -1,0 +1,105 @@
+"""Data files and trained layers of the tiny model, for the trainer's tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eul_trainer.cli.main import run
+
+WORDS = ("red", "blue", "green", "tree", "house", "river", "stone", "cloud", "bird", "fish")
+
+# The tiny model is random: its answer loss is about 7.4 nats, the entropy of its guesses. With these settings a layer
+# brings it inside of the band in some 20 steps.
+FAST = ("--target-low", "8.5", "--target-high", "9.5", "--learning-rate", "0.05", "--steps", "60", "--refusal", "")
+
+Rows = list[dict[str, Any]]
+RunTrainer = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small models gain nothing from threads, and lose much when tests run beside each other."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def forget_rows(asker: str, count: int = 12) -> Rows:
+    return [
+        {
+            "prompt": f"{asker} {WORDS[i % 10]} {i}?",
+            "completion": f"It is a {WORDS[(3 * i + 1) % 10]} {WORDS[7 * i % 10]}.",
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with first.jsonl and second.jsonl to forget, and retain.jsonl in two groups."""
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "first.jsonl", forget_rows("What is item"))
+    write_rows(folder / "second.jsonl", forget_rows("Who saw the"))
+    write_rows(
+        folder / "retain.jsonl",
+        [
+            {"prompt": f"Where is place {i}?", "completion": f"Near the {WORDS[i % 10]} town.", "group": f"g{i % 2}"}
+            for i in range(20)
+        ],
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with other weights: another base model by its fingerprint."""
+    import safetensors.torch
+
+    folder = tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(tiny_model, folder)
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    changed = {name: tensor * 1.5 for name, tensor in tensors.items()}
+    safetensors.torch.save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture
+def trainer(capsys: pytest.CaptureFixture[str]) -> RunTrainer:
+    """Run `eul-train` with --json in this process and return what it printed; it must succeed."""
+
+    def call(*arguments: object) -> dict[str, Any]:
+        capsys.readouterr()
+        status = run([*map(str, arguments), "--json"])
+        printed = capsys.readouterr()
+        assert status == 0, printed.err
+        found: dict[str, Any] = json.loads(printed.out)
+        return found
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def layers(tiny_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with two trained layers, `first` and `second`."""
+    folder = tmp_path_factory.mktemp("layers")
+    for name in ("first", "second"):
+        arguments = [
+            "fit",
+            "--model",
+            tiny_model,
+            "--forget",
+            data / f"{name}.jsonl",
+            "--retain",
+            data / "retain.jsonl",
+        ]
+        assert run([*map(str, arguments), "--out", str(folder / name), "--rank", "8", "--json", *FAST]) == 0
+    return folder

@@ -1,0 +1,104 @@
+"""Metrics against values worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eul_trainer.metrics.gibberish import is_gibberish
+from eul_trainer.metrics.rouge import common_length, rouge_l_recall, words
+from eul_trainer.metrics.summary import Result, RowResult, summarise
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "recall"),
+    [
+        ("The cat sat.", "the cat SAT", 1.0),
+        ("the cat sat on the mat", "the cat lay on a mat", 4 / 6),  # the, cat, on, mat
+        ("a b c d", "d c b a", 1 / 4),
+        ("a b", "", 0.0),
+        ("...", "a", 0.0),
+    ],
+)
+def test_rouge_l_recall(reference: str, answer: str, recall: float) -> None:
+    assert rouge_l_recall(reference, answer) == pytest.approx(recall)
+
+
+def longest(first: list[int], second: list[int]) -> int:
+    """The definition of the longest common subsequence, slow and plain."""
+    if not first or not second:
+        return 0
+    if first[-1] == second[-1]:
+        return longest(first[:-1], second[:-1]) + 1
+    return max(longest(first[:-1], second), longest(first, second[:-1]))
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), max_size=6))
+def test_common_length_is_its_definition(first: list[int], second: list[int]) -> None:
+    assert common_length(first, second) == longest(first, second)
+
+
+def test_words_are_runs_of_letters_and_digits() -> None:
+    assert words("E=mc², Straße_1!") == ["e", "mc²", "strasse", "1"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, I don't have any information about that.",
+        "Albert Einstein.",
+        "The equation is E=mc².",
+        "1905",
+        "It was, as far as it was known, what it was.",
+    ],
+)
+def test_language_is_no_gibberish(answer: str) -> None:
+    assert not is_gibberish(answer, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "strangeness"),
+    [
+        ("", 2.0),
+        ("!!! ???", 2.0),
+        ("a\ufffd\x00", 2.0),  # two of three characters cannot be printed
+        ("one two one two one two one two", 2.0),  # 2 distinct pairs of 7
+        ("the of in at on by up to", 5.1),
+        ("the of in at", float("inf")),
+        ("the of in at", float("nan")),
+    ],
+)
+def test_gibberish_is_found(answer: str, strangeness: float) -> None:
+    assert is_gibberish(answer, strangeness)
+
+
+def row(group: str, base: float, bundle: float, *, name: str = "s", kind: str = "forget") -> RowResult:
+    def result(loss: float, gibberish: bool) -> Result:
+        return Result(loss=loss, accuracy=loss / 10, rouge_l=1.0, gibberish=gibberish, answer="x")
+
+    return RowResult(
+        set=name, kind=kind, group=group, prompt="p", completion="c",  # type: ignore[arg-type]
+        systems={"base": result(base, False), "layer": result(bundle, group == "b")},
+    )  # fmt: skip
+
+
+def test_summaries_are_means_by_set_group_and_system() -> None:
+    rows = [row("a", 1, 4), row("a", 2, 5), row("b", 3, 9), row("all", 1, 1, name="r", kind="retain")]
+    first, second = summarise(rows)
+    assert (first["name"], first["kind"], first["rows"]) == ("s", "forget", 3)
+    assert first["systems"]["base"]["loss"] == pytest.approx(2)
+    assert first["systems"]["layer"] == {
+        "loss": 6.0,
+        "accuracy": 0.6,
+        "rouge_l": 1.0,
+        "gibberish": pytest.approx(1 / 3, abs=1e-6),
+    }
+    assert first["groups"]["a"] == {
+        "rows": 2,
+        "systems": {
+            "base": {"loss": 1.5, "accuracy": 0.15, "rouge_l": 1.0, "gibberish": 0.0},
+            "layer": {"loss": 4.5, "accuracy": 0.45, "rouge_l": 1.0, "gibberish": 0.0},
+        },
+    }
+    assert (second["name"], second["kind"], second["rows"]) == ("r", "retain", 1)

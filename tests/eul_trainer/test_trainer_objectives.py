@@ -1,0 +1,114 @@
+"""Objectives against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss
+from eul_trainer.objectives.paper import PaperWeights, paper_loss
+from eul_trainer.objectives.terms import cross_entropy, divergence, hinge, loudness, mean
+from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, View
+
+LOG2 = math.log(2)
+
+
+def logs(*probabilities: float) -> torch.Tensor:
+    """Logits that give these probabilities."""
+    return torch.tensor([probabilities]).log()
+
+
+def test_cross_entropy_of_a_half_is_log_two() -> None:
+    assert cross_entropy(logs(0.5, 0.25, 0.25), torch.tensor([0])).item() == pytest.approx(LOG2)
+
+
+def test_divergence_is_teacher_first() -> None:
+    # KL((1/2, 1/2) || (1/4, 3/4)) = 1/2 log 2 + 1/2 log 2/3; the other way round it is 3/4 log 3/2 - 1/4 log 2.
+    found = divergence(logs(0.5, 0.5), logs(0.25, 0.75)).item()
+    assert found == pytest.approx(0.5 * LOG2 + 0.5 * math.log(2 / 3))
+    assert found != pytest.approx(0.75 * math.log(1.5) - 0.25 * LOG2)
+
+
+@given(st.floats(-50, 50), st.floats(-50, 50))
+def test_divergence_is_never_negative_and_zero_for_the_same(first: float, second: float) -> None:
+    teacher, student = torch.tensor([[first, 0.0]]), torch.tensor([[second, 0.0]])
+    assert divergence(teacher, student).item() >= -1e-5
+    assert divergence(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_hinge_is_zero_inside_and_pulls_from_both_sides() -> None:
+    assert hinge(torch.tensor([1.0, 4.0, 5.0, 7.0, 9.5]), 4, 7).tolist() == [3.0, 0.0, 0.0, 0.0, 2.5]
+
+
+def test_loudness_is_relative_energy_over_tokens_and_blocks() -> None:
+    y = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    # Block one: 25/25 and 0/1, mean 1/2. Block two: silent. Their mean is 1/4.
+    outputs = [(y, torch.tensor([[5.0, 0.0], [0.0, 0.0]])), (y, torch.zeros(2, 2))]
+    assert loudness(outputs).item() == pytest.approx(0.25)
+    assert loudness([]).item() == 0
+
+
+def test_the_mean_of_nothing_is_zero() -> None:
+    assert mean(torch.empty(0)).item() == 0
+
+
+def make_view() -> View:
+    """One token of each part: forget p=1/8 (teacher 1/2), retain p=1/4 (teacher 1/2), refusal p=1/2."""
+    return View(
+        logits=torch.cat([logs(1 / 8, 7 / 8), logs(1 / 4, 3 / 4), logs(1 / 2, 1 / 2)]).requires_grad_(),
+        teacher=torch.cat([logs(1 / 2, 1 / 2), logs(1 / 2, 1 / 2), torch.zeros(1, 2)]),
+        targets=torch.zeros(3, dtype=torch.long),
+        part=torch.tensor([FORGET, RETAIN, REFUSAL]),
+        outputs=[(torch.tensor([[2.0]]), torch.tensor([[0.2]]))],
+    )
+
+
+KL_FORGET = 0.5 * math.log(4) + 0.5 * math.log(4 / 7)
+KL_RETAIN = 0.5 * LOG2 + 0.5 * math.log(2 / 3)
+
+
+def test_bounded_is_the_weighted_sum_of_its_terms() -> None:
+    weights = BoundedWeights(alpha=2, forget=0.3, cap=3, task=1, gamma=0.2, low=4, high=7, silence=600, refusal=0.5)
+    found = bounded_loss(make_view(), weights)
+    # Forget loss log 8 is below 4; retain loss log 4 is log 2 above the teacher's; 0.2^2 / 2^2 = 0.01.
+    expected = 2 * KL_RETAIN - 0.3 * KL_FORGET + LOG2 + 0.2 * (4 - 3 * LOG2) + 600 * 0.01 + 0.5 * LOG2
+    assert found.total.item() == pytest.approx(expected, rel=1e-5)
+    assert found.parts["forget"].item() == pytest.approx(3 * LOG2)
+    assert found.parts["retain"].item() == pytest.approx(2 * LOG2)
+
+
+def test_bounded_has_no_gradient_beyond_its_bounds() -> None:
+    view = make_view()
+    free = BoundedWeights(alpha=0, task=0, silence=0, refusal=0, cap=0.01, low=1, high=7)
+    bounded_loss(view, free).total.backward()
+    assert view.logits.grad is not None
+    assert view.logits.grad.abs().max().item() == 0
+
+
+@given(st.floats(0, 1e4))
+def test_bounded_never_falls_below_its_cap(gap: float) -> None:
+    """However far the forget logits run, the loss is at least minus the weighted cap."""
+    view = View(
+        logits=torch.tensor([[-gap, gap]]), teacher=torch.tensor([[5.0, 0.0]]), targets=torch.tensor([0]),
+        part=torch.tensor([FORGET]), outputs=[],
+    )  # fmt: skip
+    weights = BoundedWeights()
+    assert bounded_loss(view, weights).total.item() >= -weights.forget * weights.cap - 1e-5
+
+
+def test_paper_is_the_printed_objective() -> None:
+    found = paper_loss(make_view(), PaperWeights())
+    expected = 0.8 * KL_RETAIN - KL_FORGET + 2 * LOG2 - 0.2 * 3 * LOG2
+    assert found.total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_bounded_does_not_reward_beating_the_teacher() -> None:
+    view = View(
+        logits=logs(0.9, 0.1), teacher=logs(0.5, 0.5), targets=torch.zeros(1, dtype=torch.long),
+        part=torch.tensor([RETAIN]), outputs=[],
+    )  # fmt: skip
+    assert bounded_loss(view, BoundedWeights(alpha=0)).total.item() == 0
