@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
+from eul_serve.cli.main import group as eul
 from eul_serve.policy import load_policy
+from eul_trainer.cli.main import group as eul_train
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
+
+# The reference pages show synopses, which nobody can type.
+TASKS = [page for page in PAGES if page.parent.name != "reference"]
 
 
 def links(page: Path) -> list[str]:
@@ -25,6 +32,37 @@ def links(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in links(page) if not (page.parent / target).exists()] == []
+
+
+GROUPS: dict[str, click.Group] = {"eul": eul, "eul-train": eul_train}
+
+
+def command_lines(page: Path) -> list[list[str]]:
+    """The lines of `eul` and `eul-train` in a page's code, continued lines joined and placeholders filled in."""
+    text = page.read_text().replace("\\\n", " ").replace("sha256:...", "sha256:" + "0" * 64)
+    lines = [line.strip().removeprefix("$ ") for line in text.splitlines() if re.match(r" {4}|eul", line)]
+    found = [
+        shlex.split(re.sub(r"\s(\.\.\.|&)$", "", line), comments=True)
+        for line in lines
+        if re.match(r"eul(-train)? [a-z]", line)
+    ]
+    return [words for words in found if words[1] in GROUPS[words[0]].list_commands(click.Context(GROUPS[words[0]]))]
+
+
+@pytest.mark.parametrize("page", TASKS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_command_lines_are_understood(page: Path) -> None:
+    """Every flag in the documents exists, and takes what it is given."""
+    for program, name, *arguments in command_lines(page):
+        group = GROUPS[program]
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        with command.make_context(name, arguments):
+            pass
+
+
+def test_the_tutorial_is_among_what_is_checked() -> None:
+    lines = command_lines(ROOT / "docs" / "tutorial" / "first-forgetting.md")
+    assert {"fit", "fuse", "eval", "publish", "serve", "generate", "rollback"} <= {line[1] for line in lines}
 
 
 def test_every_page_is_listed() -> None:

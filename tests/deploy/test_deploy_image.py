@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,8 @@ def test_user_is_numeric_and_not_root(final: list[Instruction]) -> None:
 def test_final_stage_has_no_build_tools(final: list[Instruction]) -> None:
     text = "\n".join(rest for _, rest in final)
     assert not re.search(r"\b(gcc|g\+\+|make|build-essential|uv|pip|curl|git)\b", text)
+    # Without a compiler, vLLM's compiled sampler functions would kill the engine at the first log-probability.
+    assert "TORCHDYNAMO_DISABLE=1" in text
 
 
 def test_base_can_be_pinned_by_digest(instructions: list[Instruction]) -> None:
@@ -82,6 +87,25 @@ def test_base_can_be_pinned_by_digest(instructions: list[Instruction]) -> None:
 def test_same_torch_as_the_tested_environment(instructions: list[Instruction]) -> None:
     (torch,) = (rest.removeprefix("TORCH=") for keyword, rest in instructions if rest.startswith("TORCH="))
     assert f"torch={torch}\n" in (ROOT / ".ci" / "install").read_text()
+
+
+@pytest.mark.tools
+def test_the_wheel_builds_from_what_is_copied(instructions: list[Instruction], tmp_path: Path) -> None:
+    """The build's context holds nothing else, so a missing licence or proto file shows here."""
+    groups = [rest.split() for keyword, rest in instructions if keyword == "COPY" and "--from=" not in rest]
+    for *sources, target in groups:
+        for source in sources:
+            place = tmp_path / "src" / (target if (ROOT / source).is_dir() else f"{target}/{Path(source).name}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__", "*_pb2*"))
+            else:
+                shutil.copy(ROOT / source, place)
+    command = [Path(sys.executable).parent / "uv", "build", "--quiet", "--wheel", "--python", sys.executable]
+    subprocess.run([*command, "--out-dir", tmp_path, tmp_path / "src"], check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"eul_serve/cli/serve.py", "eul_serve/v1/generation_service_pb2.py", "eul_serve/py.typed"} <= names
 
 
 @pytest.mark.tools
