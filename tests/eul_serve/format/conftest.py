@@ -10,13 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 
 from eul_serve.format import BaseModel, BundleConfig, ForgottenRequest, Manifest, describe_files
-
-# How fast a shared machine is says nothing about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 FINGERPRINT = "sha256:" + 64 * "a"
 Tensors = Mapping[str, tuple[str, tuple[int, ...], bytes]]
