@@ -27,6 +27,13 @@ class Section:
     def read(cls, path: Path, what: str) -> Section:
         """Read a TOML file of at most 16 MiB. Links are followed, as Kubernetes mounts files through them.
 
+        Args:
+            path: The file.
+            what: What it is, for messages.
+
+        Returns:
+            Its outermost table.
+
         Raises:
             InputError: It cannot be read, or is not TOML.
         """

@@ -40,22 +40,26 @@ class Aliases:
         self._log = ActLog(tree)
 
     def state(self, name: str, alias: str) -> AliasState:
-        """Return where an alias points.
-
-        Raises:
-            NotFoundError: No such alias.
-            BundleFormatError: Its file is damaged.
-        """
+        """Return where an alias points, or raise where it is missing (NotFoundError) or damaged (BundleFormatError)."""
         where = f"{name}:{alias}"
         with disk_errors(where):
             data = self._tree.read(*_parts(name, alias), limit=history.MAX_ALIAS_BYTES)
         return history.from_bytes(data, where)
 
     def check(self, name: str, alias: str, wanted: Manifest, reason: str | None) -> tuple[str, ...] | None:
-        """Return the ids of the requests that a move would drop, or None where the alias points there already.
+        """Find out what a move would drop.
+
+        Args:
+            name: Name of the bundle.
+            alias: The alias.
+            wanted: Manifest of the revision to move to.
+            reason: Why a covered request may be dropped; None where nobody said.
+
+        Returns:
+            The ids of the requests that would be dropped, or None where the alias points there already.
 
         Raises:
-            RefusedError: It would drop some, and there is no reason.
+            RefusedError: Some would be dropped, and there is no reason.
         """
         state = self._current(name, alias)
         if state is None:
@@ -70,11 +74,7 @@ class Aliases:
             return self._move(name, alias, wanted, why, staged)
 
     def move_back(self, name: str, alias: str, why: Why, staged: Staging) -> str:
-        """Move an alias to its earlier target; return that revision.
-
-        Raises:
-            NotFoundError: It has no earlier target.
-        """
+        """Move an alias to its earlier target and return that revision, or raise NotFoundError where there is none."""
         with self._tree.locked("locks", f"{name}.name"):
             target = history.earlier_target(self.state(name, alias).history)
             if target is None:

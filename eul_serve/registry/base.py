@@ -147,7 +147,17 @@ class Registry(Protocol):
     def promote(
         self, name: str, revision: str, alias: str, *, allow_unforget: str | None = None, actor: str | None = None
     ) -> bool:
-        """Move an alias to a published revision; return whether it pointed elsewhere before.
+        """Move an alias to a published revision.
+
+        Args:
+            name: Name of the bundle.
+            revision: The revision to move to.
+            alias: The alias.
+            allow_unforget: Why a request that the alias covers now may be dropped; recorded.
+            actor: Who moves it; recorded.
+
+        Returns:
+            Whether it pointed elsewhere before.
 
         Raises:
             NotFoundError: The name has no such revision.
@@ -156,7 +166,16 @@ class Registry(Protocol):
         ...
 
     def rollback(self, name: str, alias: str, *, allow_unforget: str | None = None, actor: str | None = None) -> str:
-        """Move an alias back to where it pointed before its current target; return that revision.
+        """Move an alias back to where it pointed before its current target.
+
+        Args:
+            name: Name of the bundle.
+            alias: The alias.
+            allow_unforget: Why a request that the alias covers now may be dropped; recorded.
+            actor: Who moves it; recorded.
+
+        Returns:
+            The revision that it points to now.
 
         Raises:
             NotFoundError: No such alias, or it has no earlier target.

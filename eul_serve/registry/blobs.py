@@ -50,11 +50,7 @@ class Blobs:
         return True
 
     def stage(self, staged: Staging, source: Path, entry: FileEntry, on_bytes: OnBytes | None) -> None:
-        """Stage a bundle's file where its blob is missing or damaged.
-
-        Raises:
-            BundleFormatError: The file changed since the bundle was read.
-        """
+        """Stage a bundle's file where its blob is missing or damaged, or raise where the file changed since it was read."""
         if self.holds(entry):
             count(entry.size, on_bytes)
             return
@@ -62,11 +58,7 @@ class Blobs:
 
 
 def checked(chunks: Iterable[bytes], entry: FileEntry, where: str) -> Iterator[bytes]:
-    """Yield pieces on, and raise where they run past the expected size or end with another digest.
-
-    Raises:
-        BundleFormatError: Size or digest differ.
-    """
+    """Yield pieces on, and raise BundleFormatError where they run past the size or end with another digest."""
     state, left = hashlib.sha256(), entry.size
     for data in chunks:
         left -= len(data)

@@ -63,11 +63,7 @@ class Tree:
                 yield data
 
     def read(self, *parts: str, limit: int) -> bytes:
-        """Return the bytes of a small file.
-
-        Raises:
-            BundleFormatError: It has more than `limit` bytes.
-        """
+        """Return the bytes of a small file, or raise BundleFormatError where it has more than `limit`."""
         with os.fdopen(self.open(*parts), "rb") as file:
             data = file.read(limit + 1)
         if len(data) > limit:

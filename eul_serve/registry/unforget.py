@@ -36,11 +36,7 @@ def check_unforget(where: str, current: Manifest, wanted: Manifest, reason: str 
 
 
 def check_reason(reason: str | None) -> None:
-    """Refuse a reason that says nothing.
-
-    Raises:
-        InputError: A reason was given, but it is blank.
-    """
+    """Refuse a reason that says nothing, with an InputError."""
     if reason is not None and not reason.strip():
         raise InputError("--allow-unforget: expected a reason in words, found none; say why, as it is recorded")
 
