@@ -52,11 +52,7 @@ class Section:
             raise InputError(f"{where}: expected TOML, found: {error}") from error
 
     def allow(self, *keys: str) -> None:
-        """Refuse every other key, so that a slip of the pen never weakens a policy.
-
-        Raises:
-            InputError: There is another key.
-        """
+        """Refuse every other key with an InputError, so that a slip of the pen never weakens a policy."""
         for key in self.table:
             if key not in keys:
                 raise InputError(f"{self.where}: unknown key {key[:100]!r}; allowed are {', '.join(keys)}")

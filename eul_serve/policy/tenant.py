@@ -41,6 +41,12 @@ class Grant:
     def parse(cls, text: str) -> Grant:
         """Parse `name` (every alias and revision), `name:alias` or `name@sha256:...` (that one alone).
 
+        Args:
+            text: The entry.
+
+        Returns:
+            The grant.
+
         Raises:
             InputError: The text is none of these.
         """
@@ -112,6 +118,9 @@ class TenantPolicy:
 
     def require(self, right: Right) -> None:
         """Return where the tenant has a right.
+
+        Args:
+            right: What the request asks for.
 
         Raises:
             RefusedError: It has not.

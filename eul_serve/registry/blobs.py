@@ -50,7 +50,7 @@ class Blobs:
         return True
 
     def stage(self, staged: Staging, source: Path, entry: FileEntry, on_bytes: OnBytes | None) -> None:
-        """Stage a bundle's file where its blob is missing or damaged, or raise where the file changed since it was read."""
+        """Stage a bundle's file where its blob is missing or damaged, or raise where the file changed since."""
         if self.holds(entry):
             count(entry.size, on_bytes)
             return
