@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from eul_serve.errors import BundleFormatError, BundleMismatchError, EulError, NotFoundError
@@ -58,12 +59,12 @@ class Cache:
                 with tree.directory("tmp", create=True):
                     _remove(part)  # of a process killed while it pulled
                 try:
-                    _pull(registry, name, revision, part, base_fingerprint)
+                    pulled = _pull(registry, name, revision, part, base_fingerprint)
                     _remove(target)
                     os.rename(part, target)
                 finally:
                     _remove(part)
-                return _verify(target, revision, base_fingerprint)
+                return replace(pulled, path=target)
 
 
 def _found(target: Path, revision: str, base_fingerprint: str | None) -> Bundle | None:
@@ -76,7 +77,7 @@ def _found(target: Path, revision: str, base_fingerprint: str | None) -> Bundle 
         return None
 
 
-def _pull(registry: Registry, name: str, revision: str, part: Path, base_fingerprint: str | None) -> None:
+def _pull(registry: Registry, name: str, revision: str, part: Path, base_fingerprint: str | None) -> Bundle:
     base = registry.manifest(name, revision).base.fingerprint
     if base_fingerprint is not None and base != base_fingerprint:
         raise BundleMismatchError(
@@ -84,7 +85,7 @@ def _pull(registry: Registry, name: str, revision: str, part: Path, base_fingerp
             "that the bundle was trained on, or train again"
         )
     registry.fetch(name, revision, part)
-    _verify(part, revision, base_fingerprint)
+    return _verify(part, revision, base_fingerprint)
 
 
 def _verify(path: Path, revision: str, base_fingerprint: str | None) -> Bundle:
