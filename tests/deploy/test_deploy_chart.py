@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from eul_serve import __version__
 from eul_serve.cli.health import command as health
 from eul_serve.cli.serve import command as serve
 from eul_serve.cli.serve import serve_settings
@@ -111,6 +112,10 @@ def test_schema_refuses(run_helm: Helm, chart: Path, value: str, complaint: str)
     assert result.returncode != 0, f"{value} was accepted"
     assert complaint in result.stderr
     assert result.stdout == ""
+
+
+def test_chart_serves_this_version(chart: Path) -> None:
+    assert yaml.safe_load((chart / "Chart.yaml").read_text())["appVersion"] == __version__
 
 
 def test_every_value_is_in_the_schema_and_the_readme(chart: Path) -> None:
