@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,16 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("eul_serve").setLevel(logging.INFO)
+    from prometheus_client import REGISTRY
+
     from eul_serve.serve.run import serve
 
     settings = serve_settings(options)
 
     async def start_engine(policies: PolicySource) -> Engine:
-        # vLLM is imported here, after every setting was found to be in order.
+        # vLLM is imported here, after every setting was found to be in order. The standard output is for our one line.
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         deny_base = not any(tenant.base for tenant in policies.current.tenants.values())
         engine = engine_settings(options, deny_base)
         from eul_serve.engine.vllm_engine import VllmEngine
@@ -83,7 +88,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
         text = f"ready: gRPC on {ready.listen}, metrics on http://{ready.metrics}/metrics"
         click.echo(ready.to_json() if as_json else text)
 
-    asyncio.run(serve(settings, start_engine, announce))
+    asyncio.run(serve(settings, start_engine, announce, REGISTRY))
 
 
 def serve_settings(options: dict[str, Any]) -> ServeSettings:

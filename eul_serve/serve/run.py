@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry
 
 from eul_serve.address import Address
 from eul_serve.engine.base import Engine
@@ -41,13 +41,19 @@ class Ready:
         return json.dumps({"listen": self.listen, "metrics": self.metrics, "model": self.model}, sort_keys=True)
 
 
-async def serve(settings: ServeSettings, start_engine: StartEngine, announce: Callable[[Ready], None]) -> None:
+async def serve(
+    settings: ServeSettings,
+    start_engine: StartEngine,
+    announce: Callable[[Ready], None],
+    registry: CollectorRegistry,
+) -> None:
     """Run a server until SIGTERM or SIGINT.
 
     Args:
         settings: The server's settings.
         start_engine: Starts the engine.
         announce: Told when the server is ready.
+        registry: Prometheus registry for our metrics; the default one has vLLM's too.
 
     Raises:
         EulError: A setting, file or address is not acceptable, or the engine does not start, or died.
@@ -55,7 +61,7 @@ async def serve(settings: ServeSettings, start_engine: StartEngine, announce: Ca
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    metrics = Metrics(REGISTRY)
+    metrics = Metrics(registry)
     policies = PolicySource(settings.policy, settings.tokens, metrics)
     for address in (settings.transport.listen, settings.metrics_listen):
         check_free(address)

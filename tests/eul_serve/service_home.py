@@ -74,6 +74,18 @@ class Service:
         raise AssertionError(f"waited 10 seconds for {what}")
 
 
+def settings_at(root: Path, **options: Any) -> ServeSettings:
+    """Settings of a server over a folder, on free ports."""
+    return ServeSettings(
+        registry=str(root / "registry"),
+        policy=root / "policy.toml",
+        cache=root / "cache",
+        transport=options.pop("transport", TransportSettings(listen=Address("127.0.0.1", 0))),
+        metrics_listen=Address("127.0.0.1", 0),
+        **{"poll_seconds": POLL_SECONDS, "grace_seconds": 5.0, **options},
+    )
+
+
 class ServiceHome:
     """The folder of a test's servers."""
 
@@ -104,22 +116,12 @@ class ServiceHome:
         part.write_text("\n".join(lines) + "\n")
         part.replace(self.policy)
 
-    def settings(self, **options: Any) -> ServeSettings:
-        """Settings of a server on free ports."""
-        return ServeSettings(
-            registry=str(self.root / "registry"),
-            policy=self.policy,
-            cache=self.cache,
-            transport=options.pop("transport", TransportSettings(listen=Address("127.0.0.1", 0))),
-            **{"poll_seconds": POLL_SECONDS, "grace_seconds": 5.0, **options},
-        )
-
     @asynccontextmanager
     async def serve(self, engine: FakeEngine | None = None, **options: Any) -> AsyncIterator[Service]:
         """Run a server; at its end the engine must have seen nothing that it never may."""
         engine = engine or FakeEngine(self.fingerprint)
         metrics = Metrics(CollectorRegistry())
         policies = PolicySource(self.policy, None, metrics)
-        async with running(self.settings(**options), engine, policies, metrics) as server:
+        async with running(settings_at(self.root, **options), engine, policies, metrics) as server:
             yield Service(server=server, engine=engine, metrics=metrics, address=f"127.0.0.1:{server.port}")
         assert engine.violations == []
