@@ -10,7 +10,7 @@ import pytest
 
 from eul_serve.errors import InputError
 from eul_serve.format import read_base
-from eul_trainer.base_model import MARKER, WEIGHTS, WEIGHTS_DIGEST, find_weights, make_base
+from eul_trainer.base_model import MARKER, WEIGHTS, WEIGHTS_DIGEST, find_weights, make_base, place
 
 
 def test_the_real_base_model_is_made_and_found_again(base_model: Path) -> None:
@@ -85,6 +85,15 @@ def test_a_directory_that_was_changed_is_refused(name: str, content: str, words:
     (made(tmp_path / "base") / name).write_text(content)
     with pytest.raises(InputError, match=words):
         make_base(tmp_path / "base")
+
+
+def test_the_first_of_two_calls_at_once_wins(tmp_path: Path) -> None:
+    mine, theirs, other = made(tmp_path / "mine"), made(tmp_path / "theirs"), made(tmp_path / "other")
+    assert place(mine, tmp_path / "base")
+    assert not place(theirs, tmp_path / "base")
+    (other / MARKER).unlink()
+    with pytest.raises(OSError, match="not empty"):
+        place(theirs, other)
 
 
 def test_a_directory_with_something_else_is_refused(tmp_path: Path) -> None:

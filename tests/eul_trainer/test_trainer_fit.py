@@ -227,7 +227,7 @@ def test_a_killed_command_leaves_no_output_and_goes_on(tiny_model: Path, data: P
     assert process.wait(30) == -signal.SIGKILL
     assert not out.exists()
     assert [item.name for item in tmp_path.iterdir() if not item.name.endswith(".part")] == [path.name]
-    settings = FitSettings(rank=4, target_low=90, target_high=91, steps=600)
+    settings = FitSettings(rank=4, target_low=90.0, target_high=91.0, steps=600)
     rows = read_rows(data / "first.jsonl", Fields()), read_rows(data / "retain.jsonl", Fields())
     seen: list[int] = []
 

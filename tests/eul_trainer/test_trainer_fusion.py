@@ -235,7 +235,7 @@ def test_revoking_from_three_keeps_the_corrected_pair(
     members = collect([read_bundle(layers / name) for name in ("first", "second")])
     extra = Member(
         request=ForgottenRequest(id="third", data=digest_bytes(b"3"), units=None), revision="sha256:" + "0" * 64,
-        layers={name: LayerWeights(found.down * 0.5, found.up, found.bias) for name, found in members[0].layers.items()},
+        layers={name: LayerWeights(own.down * 0.5, own.up, own.bias) for name, own in members[0].layers.items()},
         statistics=members[1].statistics,
     )  # fmt: skip
     three = [extra, *members]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eul_serve.errors import InputError
 from eul_trainer.schedule import draw, rate, stream
 from eul_trainer.settings import FitSettings, default_settings, override
-from eul_trainer.stop import PROBE_ROWS, Target, probe_now, probe_rows
+from eul_trainer.stop import PROBE_ROWS, Target, probe_now, probe_rows, slowed
 
 
 @given(st.integers(0, 5), st.integers(1, 30), st.integers(0, 200), st.integers(0, 40))
@@ -57,8 +57,16 @@ def test_the_target_has_two_sides() -> None:
     assert not target.better(float("nan"), 4.0)
 
 
+def test_above_the_band_learning_slows_down() -> None:
+    target = Target(low=4.5, high=5.5)
+    assert [slowed(losses, target) for losses in ([], [1.0, 5.0], [6.0], [6.0, 4.0, 7.0])] == [1, 1, 0.5, 0.25]
+
+
 def test_probes_are_spread_and_begin_late() -> None:
-    assert [step for step in range(20) if probe_now(step)] == [11, 15, 19]
+    target = Target(low=4.5, high=5.5)
+    assert [step for step in range(20) if probe_now(step, [], target)] == [11, 15, 19]
+    assert [step for step in range(20) if probe_now(step, [1.0, 3.1], target)] == [9, 11, 13, 15, 17, 19]
+    assert [step for step in range(20) if probe_now(step, [3.1, 1.0], target)] == [11, 15, 19]
     assert probe_rows(3) == [0, 1, 2]
     assert probe_rows(1) == [0]
     rows = probe_rows(100)

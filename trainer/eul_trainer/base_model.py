@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -59,14 +61,24 @@ def make_base(out: Path) -> BaseDirectory:
         sizes = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
         marker = {"source": WEIGHTS_DIGEST, "files": files, "sizes": sizes}
         (part / MARKER).write_text(json.dumps(marker, indent=2, sort_keys=True) + "\n")
-        os.replace(part, out)
+        return BaseDirectory(path=out, made=place(part, out))
     except OSError as error:
         raise CapacityError(
             f"output {str(out)!r}: cannot write: {error.strerror}; free space or name another"
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return BaseDirectory(path=out, made=True)
+
+
+def place(part: Path, out: Path) -> bool:
+    """Move a finished directory to its place; False where another call put its own there meanwhile."""
+    try:
+        os.replace(part, out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (out / MARKER).is_file():
+            return False
+        raise
+    return True
 
 
 def find_weights() -> Path:
@@ -117,10 +129,12 @@ def _convert(source: Path, out: Path) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     folder, name = str(source.parent), source.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
+    # The converter draws a bar that no setting of the library turns off.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     for path in out.iterdir():

@@ -25,7 +25,7 @@ from eul_trainer.package import Parcel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import FitSettings
 from eul_trainer.statistics import LayerStatistics, layer_statistics
-from eul_trainer.stop import Target, probe_now
+from eul_trainer.stop import Target, probe_now, slowed
 from eul_trainer.training import Training
 
 Watch = Callable[[int, dict[str, float]], None]
@@ -91,11 +91,12 @@ def fit(
     state = (load_checkpoint(checkpoint, identity, training) if checkpoint else None) or RunState()
     resumed = state.step
     before = state.curve[0]["before"] if state.curve else training.probe()
+    target = Target(low=settings.target_low, high=settings.target_high)
     while state.step < settings.steps and not state.reached:
-        losses = training.step(state.step)
+        losses = training.step(state.step, slowed(_probes(state), target))
         if not state.curve:
             losses["before"] = before
-        _advance(training, state, losses, settings)
+        _advance(training, state, losses, target)
         if checkpoint and state.step % EVERY == 0 and not state.reached:
             save_checkpoint(checkpoint, identity, training, state)
         if watch:
@@ -117,13 +118,17 @@ def prepare(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], se
     return Training(model, sets, settings)
 
 
-def _advance(training: Training, state: RunState, losses: dict[str, float], settings: FitSettings) -> None:
+def _probes(state: RunState) -> list[float]:
+    return [losses["probe"] for losses in state.curve if "probe" in losses]
+
+
+def _advance(training: Training, state: RunState, losses: dict[str, float], target: Target) -> None:
     """Count the step, and measure the forget loss where it is time."""
+    due = probe_now(state.step, _probes(state), target)
     state.step += 1
     state.curve.append(losses)
-    if settings.objective == "paper" or not (probe_now(state.step - 1) or state.step == settings.steps):
+    if training.settings.objective == "paper" or not (due or state.step == training.settings.steps):
         return
-    target = Target(low=settings.target_low, high=settings.target_high)
     loss = losses["probe"] = training.probe()
     if math.isfinite(loss) and target.better(loss, state.best_loss):
         state.best = {name: parameter.detach().clone() for name, parameter in training.parameters.items()}

@@ -23,7 +23,7 @@ class FitSettings:
     """Hidden units per layer."""
     activation: str = "relu"
     """Activation between the projections: relu, gelu or silu."""
-    steps: int = 80
+    steps: int = 60
     """Most optimiser steps."""
     seed: int = 0
     """Seed of the order of the rows."""

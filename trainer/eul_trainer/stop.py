@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBE_ROWS = 15
 """Rows of the forget set that are measured."""
 PROBE_EVERY = 4
 """Steps between two measurements."""
+PROBE_EVERY_NEAR = 2
+"""The same near the band, where a step can change the loss by half a nat."""
+NEAR = 1.5
+"""Distance below the band that counts as near, nats."""
 PROBE_FIRST = 8
 """Steps before the first measurement."""
 
@@ -34,9 +39,24 @@ class Target:
         return best is None or self.distance(loss) < self.distance(best)
 
 
-def probe_now(step: int) -> bool:
-    """Return whether the forget loss is measured after a step."""
-    return step + 1 > PROBE_FIRST and (step + 1) % PROBE_EVERY == 0
+def probe_now(step: int, losses: Sequence[float], target: Target) -> bool:
+    """Return whether the forget loss is measured after a step.
+
+    Args:
+        step: The step, from 0.
+        losses: What was measured before.
+        target: The band.
+
+    Returns:
+        Whether to measure.
+    """
+    near = bool(losses) and losses[-1] >= target.low - NEAR
+    return step >= PROBE_FIRST and (step + 1) % (PROBE_EVERY_NEAR if near else PROBE_EVERY) == 0
+
+
+def slowed(losses: Sequence[float], target: Target) -> float:
+    """Return the factor on the learning rate: half for every measurement above the band."""
+    return float(0.5 ** sum(loss > target.high for loss in losses))
 
 
 def probe_rows(count: int) -> list[int]:

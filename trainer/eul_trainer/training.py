@@ -64,11 +64,12 @@ class Training:
         # States before the output head, not logits: the head is frozen, and a state is a hundredth of its logits.
         return {part: states(self.runner, rows) for part, rows in ((FORGET, self.forget), (RETAIN, self.retain))}
 
-    def step(self, number: int) -> dict[str, float]:
+    def step(self, number: int, factor: float = 1.0) -> dict[str, float]:
         """Take one optimiser step and return its losses.
 
         Args:
             number: The step, from 0.
+            factor: Factor on the scheduled learning rate.
 
         Returns:
             The losses by name.
@@ -78,7 +79,7 @@ class Training:
         """
         chosen = draw(self.settings, number, len(self.forget), len(self.retain))
         for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.settings, number)
+            group["lr"] = rate(self.settings, number) * factor
         losses = self._losses(chosen)
         self.optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]  # torch has no type for it

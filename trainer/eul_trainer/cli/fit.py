@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     help="bounded stops at the target; paper is the printed objective, which can diverge.",
 )
 @click.option("--rank", type=int, default=None, help="Hidden units per layer.  [default: 16]")
-@click.option("--steps", type=int, default=None, help="Most steps; bounded mostly stops earlier.  [default: 80]")
+@click.option(
+    "--steps", type=int, default=None, help="Most steps; bounded mostly stops earlier.  [default: 60, paper 400]"
+)
 @click.option("--target-low", type=float, default=None, help="Forget loss to reach, nats.  [default: 4.5]")
 @click.option("--target-high", type=float, default=None, help="Forget loss not to exceed, nats.  [default: 5.5]")
 @click.option("--learning-rate", type=float, default=None, help="[default: 0.002, paper 0.00005]")
