@@ -1,0 +1,80 @@
+"""What `eul serve` makes of its options, before it starts anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eul_serve.cli.serve import command, engine_settings, serve_settings
+from eul_serve.errors import InputError
+
+MAIN = "from eul_serve.cli.main import main; main()"
+
+
+def options(tmp_path: Path, *words: str) -> dict[str, Any]:
+    """The command's options by name, as click parses them."""
+    required = ["--model", str(tmp_path), "--registry", "r", "--policy", "p"]
+    context = command.make_context("serve", [*required, *words])
+    return {name: value for name, value in context.params.items() if name != "as_json"}
+
+
+def write_config(tmp_path: Path, **config: Any) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+
+def test_the_settings_follow_the_options(tmp_path: Path) -> None:
+    words = ["--listen", "[::1]:0", "--cache", "here", "--poll-seconds", "0.5", "--max-tenant-requests", "7"]
+    settings = serve_settings(options(tmp_path, *words))
+    assert str(settings.transport.listen) == "[::1]:0"
+    assert settings.cache == Path.cwd() / "here"
+    assert (settings.poll_seconds, settings.limits.tenant, settings.limits.total) == (0.5, 7, 256)
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype", "context"),
+    [
+        ({"dtype": "bfloat16", "max_position_embeddings": 100_000}, "bfloat16", 2048),
+        ({"torch_dtype": "float32", "max_position_embeddings": 512}, "float32", 512),
+        ({"torch_dtype": "float16"}, "float16", 2048),
+    ],
+)
+def test_auto_is_what_the_model_says(tmp_path: Path, config: dict[str, Any], dtype: str, context: int) -> None:
+    write_config(tmp_path, **config)
+    settings = engine_settings(options(tmp_path), deny_base=True)
+    assert (settings.dtype, settings.max_context, settings.deny_base) == (dtype, context, True)
+    assert settings.bundles == (Path.cwd() / "build/cache")
+    given = engine_settings(options(tmp_path, "--dtype", "float32", "--max-context", "99"), deny_base=False)
+    assert (given.dtype, given.max_context, given.deny_base) == ("float32", 99, False)
+
+
+def test_a_model_that_names_no_dtype(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    with pytest.raises(InputError, match="--dtype"):
+        engine_settings(options(tmp_path), deny_base=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--listen", "nowhere"], "HOST:PORT"),
+        (["--listen", "0.0.0.0:0"], "plaintext"),
+        (["--tls-cert", "x"], "give both"),
+        (["--poll-seconds", "0"], "poll_seconds"),
+        (["--policy", "missing.toml"], "missing.toml"),
+        ([], "config.json"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_status_2(tmp_path: Path, words: list[str], text: str) -> None:
+    """Without torch or vLLM being imported, so it comes at once."""
+    (tmp_path / "policy.toml").write_text("")
+    line = [sys.executable, "-c", MAIN, "serve", "--model", str(tmp_path), "--registry", str(tmp_path / "registry")]
+    line += ["--policy", str(tmp_path / "policy.toml"), "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert text in done.stderr
