@@ -32,6 +32,12 @@ _STATES = {
 def prompt_of(message: pb.Prompt) -> Prompt:
     """Return a request's prompt.
 
+    Args:
+        message: The prompt as it came.
+
+    Returns:
+        Text, messages or token ids.
+
     Raises:
         InputError: No form of prompt is set, or a message has no role.
     """

@@ -23,6 +23,9 @@ CHARACTERS_PER_TOKEN = 64
 def check_sampling(sampling: Sampling) -> None:
     """Return when every setting is in its range.
 
+    Args:
+        sampling: The settings.
+
     Raises:
         InputError: One is not; names it.
     """
@@ -87,6 +90,9 @@ def fit(sampling: Sampling, tokens: int, max_context: int) -> Sampling:
 
 def check_labels(labels: Sequence[str]) -> None:
     """Return when there is a choice between different, readable labels.
+
+    Args:
+        labels: The labels.
 
     Raises:
         InputError: There is none.

@@ -95,6 +95,9 @@ async def _until(stop: asyncio.Event, failed: asyncio.Future[None]) -> None:
 def check_free(address: Address) -> None:
     """Return when an address can be listened on now: better said before the engine starts than after.
 
+    Args:
+        address: The address; any port is free where it is 0.
+
     Raises:
         InputError: It cannot.
     """
@@ -111,6 +114,10 @@ def check_free(address: Address) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that nobody sees half of it.
+
+    Args:
+        path: The file, replaced where it exists.
+        text: What it is to hold.
 
     Raises:
         CapacityError: It cannot be written.

@@ -50,6 +50,9 @@ class Lease:
     def check(self, policy: Policy) -> None:
         """Return when a policy still grants everything that the request uses.
 
+        Args:
+            policy: The policy in force now.
+
         Raises:
             IdentityError: The token is not known any more, or names another tenant.
             RefusedError: The bundle, the base or a right was withdrawn.
