@@ -12,6 +12,11 @@ Ledger of what we stand in for. Each entry: target, why, how, and when it goes.
     Why: our layer sits behind a whole feed-forward module, not behind a linear map.
     How: `super()` first, then each feed-forward module is wrapped.
     Goes when vLLM lets an adapter name its modules.
+`LRUCacheLoRAModelManager.lora_slots`
+    Why: vLLM's LoRA operators for CPUs index the weights with the slot of each row, which is -1 for a row without an
+    adapter, so that in a mixed batch such rows get the adapter of the *last* slot.
+    How: on a CPU the LoRA layers get one slot more than is used; it stays zero, and -1 means it.
+    Goes when `vllm/lora/ops/torch_ops` leaves rows of -1 out.
 `LRUCacheLoRAModelManager._add_adapter`
     Why: vLLM packs and pins tensors `lora_a`, `lora_b`, which a bundle has not. How: left out for bundles.
 `LRUCacheLoRAModelManager.create_dummy_lora`

@@ -63,12 +63,20 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         self.eager = config.model_config.enforce_eager
         self.layers: dict[str, UnlearningLayer] = {}
         self.deny_base = False
+        self._spare_slots = 0
         self._last_rows: tuple[Any, tuple[int | None, ...]] | None = None
         super().__init__(*args, **kwargs)
 
+    @property
+    def lora_slots(self) -> int:
+        """Bundles and adapters that can be in one batch; one more while vLLM makes its LoRA layers on a CPU."""
+        return int(self.lora_config.max_loras) + self._spare_slots
+
     def _create_lora_modules(self) -> None:
         if self.settings.plain_lora:
+            self._spare_slots = int(torch.device(self.device).type == "cpu")
             super()._create_lora_modules()
+            self._spare_slots = 0
         found = feed_forward_modules(self)
         if not found and not missing_prefixes(self.model):
             raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")

@@ -156,9 +156,9 @@ def test_the_trainer_s_layers_give_what_peft_gives(
     from eul_trainer.model import load_model
 
     model = load_model(str(base_model))
-    stack = BundleStack(model, bundles)
+    stack = BundleStack(model, list(bundles.items()))
     for name in ("first", "fused"):
         expected = logprobs_of(peft_model(base_model, bundles[name]), answers[name])
         with stack.on(name):
-            found = logprobs_of(stack.network, answers[name])
+            found = logprobs_of(model.network, answers[name])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
