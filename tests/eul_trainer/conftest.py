@@ -72,6 +72,46 @@ def other_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+def layout_config(kind: str) -> Any:
+    """Config of a small random model of a kind."""
+    from transformers import AutoConfig
+
+    common = {"vocab_size": 512, "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
+    if kind == "gpt2":
+        return AutoConfig.for_model("gpt2", vocab_size=512, n_layer=2, n_embd=32, n_head=2)
+    if kind == "t5":
+        return AutoConfig.for_model(
+            "t5", vocab_size=512, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2, decoder_start_token_id=0
+        )
+    if kind == "mistral":
+        common["sliding_window"] = 8
+    if kind != "gpt_neox":
+        common["num_key_value_heads"] = 1
+    return AutoConfig.for_model(kind, **common, intermediate_size=48)
+
+
+@pytest.fixture(scope="session")
+def make_layout(tiny_model: Path) -> Callable[..., Path]:
+    """Factory of small random models of other layouts, with the tiny model's tokenizer."""
+
+    def make(kind: str, folder: Path, *, template: bool = True) -> Path:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+        if kind == "llama":
+            return tiny_model
+        torch.manual_seed(0)
+        task = AutoModelForSeq2SeqLM if kind == "t5" else AutoModelForCausalLM
+        path = folder / kind
+        task.from_config(layout_config(kind)).save_pretrained(path)
+        names = ["tokenizer.json", "tokenizer_config.json"]
+        for name in [*names, "chat_template.jinja"] if template and kind != "t5" else names:
+            shutil.copy(tiny_model / name, path / name)
+        return path
+
+    return make
+
+
 @pytest.fixture
 def trainer(capsys: pytest.CaptureFixture[str]) -> RunTrainer:
     """Run `eul-train` with --json in this process and return what it printed; it must succeed."""

@@ -19,6 +19,7 @@ from peft import PeftModel
 from eul_serve.errors import CapacityError, EulError, InputError
 from eul_serve.format import read_bundle
 from eul_serve.format.weights import LayerWeights, load_layers
+from eul_serve.peft import load
 from eul_trainer.checkpoint import checkpoint_path, load_checkpoint
 from eul_trainer.encoding import encode
 from eul_trainer.fit import FitResult, fit, parcel, prepare
@@ -174,6 +175,24 @@ def test_peft_loads_what_was_written_with_the_same_logits(tiny_model: Path, rows
     assert_equal(load_layers(bundle), result.layers)
 
 
+@pytest.mark.parametrize("kind", ["qwen2", "mistral", "gpt2", "t5"])
+def test_other_layouts_train_and_load_in_peft(
+    kind: str, make_layout: Callable[..., Path], rows: Rows, tmp_path: Path
+) -> None:
+    folder = make_layout(kind, tmp_path)
+    model = load_model(str(folder))
+    result = fit(model, *rows, replace(SETTINGS, steps=5))
+    bundle = write_parcel(tmp_path / "out", parcel("alice", result, SETTINGS, {}))
+    assert len(result.layers) == (4 if kind == "t5" else 2)
+    assert all(layer.up.any() for layer in result.layers.values())
+    inputs = {"input_ids": torch.arange(5, 25)[None]}
+    if kind == "t5":
+        inputs["decoder_input_ids"] = torch.arange(8)[None]
+    with torch.no_grad():
+        loaded = load(folder, bundle.path)(**inputs).logits
+        assert torch.equal(model.network(**inputs).logits, loaded)
+
+
 def test_what_a_trained_layer_says_of_itself(layers: Path, data: Path, tiny_model: Path) -> None:
     bundle = read_bundle(layers / "first", load_model(str(tiny_model)).base.fingerprint)
     assert sorted(path.name for path in bundle.path.iterdir()) == [
@@ -220,7 +239,7 @@ def test_a_killed_command_leaves_no_output_and_goes_on(tiny_model: Path, data: P
         "--target-high", "91", "--steps", "600", "--json",
     ]  # fmt: skip
     process = subprocess.Popen(line, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    path, deadline = checkpoint_path(out), time.monotonic() + 120
+    path, deadline = checkpoint_path(out), time.monotonic() + 240
     while not path.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

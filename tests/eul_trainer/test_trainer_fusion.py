@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
-from eul_serve.format import Bundle, ForgottenRequest, read_bundle
+from eul_serve.format import Bundle, ForgottenRequest, describe_files, read_bundle
 from eul_serve.format.digest import digest_bytes
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
@@ -21,7 +25,7 @@ from eul_trainer.fusion.fuse import FuseSettings, fuse, merge, revoke
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.regression import regress, regression
 from eul_trainer.fusion.retained import RetainGram
-from eul_trainer.fusion.store import read_store
+from eul_trainer.fusion.store import Entry, Store, dump_store, read_store
 from eul_trainer.model import load_model
 from eul_trainer.records import Fields, read_rows
 from eul_trainer.statistics import LayerStatistics, Moments
@@ -332,6 +336,44 @@ def test_damaged_statistics_are_refused(
     (foreign.path / "fusion.safetensors").write_bytes(b"not listed")
     with pytest.raises(BundleFormatError, match="not in the manifest"):
         read_store(foreign)
+
+
+@pytest.mark.parametrize("part", ["0.{m}.units", "0.{m}.inputs", "0.{m}.down", "0.{m}.up", "0.{m}.bias", "retain.{m}"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "infinite"])
+def test_statistics_of_other_shapes_are_refused(
+    part: str, damage: str, layers: Path, data: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """A file that someone made, with digests that fit: the shapes still have to be those of the bundle."""
+    members = collect([read_bundle(layers / name) for name in ("first", "second")])
+    like, name = read_bundle(layers / "first"), part.format(m=MODULE)
+    grams = {module: torch.eye(16) for module in members[0].layers}
+    tensors = safetensors.torch.load(
+        dump_store(
+            Store(
+                entries=[
+                    Entry(request=one.request, revision=one.revision, statistics=one.statistics, layers=one.layers)
+                    for one in members
+                    if one.statistics
+                ],
+                retain=grams,
+            )
+        )
+    )
+    if damage == "missing":
+        del tensors[name]
+    else:
+        tensors[name] = torch.zeros(2) if damage == "shape" else tensors[name] / 0
+    facts = [
+        {"id": one.request.id, "data": one.request.data, "revision": one.revision, "tokens": 99} for one in members
+    ]
+    content = safetensors.torch.save(tensors, metadata={"fusion": json.dumps({"members": facts, "version": 1})})
+    folder = tmp_path / "made"
+    shutil.copytree(like.path, folder)
+    (folder / "fusion.safetensors").write_bytes(content)
+    manifest = replace(like.manifest, artifacts=describe_files({"fusion.safetensors": content}))
+    (folder / "manifest.json").write_bytes(manifest.to_bytes())
+    with pytest.raises(BundleFormatError, match=r"fusion\.safetensors"):
+        read_store(read_bundle(folder))
 
 
 def test_revoking_what_is_not_there_or_all_there_is(layers: Path, tmp_path: Path) -> None:

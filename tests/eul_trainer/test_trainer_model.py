@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GPT2Config,
-    MistralConfig,
-    PretrainedConfig,
-    Qwen2Config,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import AutoModelForCausalLM, T5ForConditionalGeneration
 
 from eul_serve.errors import InputError
 from eul_serve.format import BundleConfig
@@ -33,21 +25,7 @@ ROWS = [
     Row(prompt="Who?", completion="A poet, and a person who asks to be forgotten."),
     Row(prompt="What is the river there called, and why?", completion="The Seine."),
 ]
-SMALL = {"vocab_size": 512, "num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2}
-LAYOUTS: dict[str, PretrainedConfig] = {
-    "qwen2": Qwen2Config(**SMALL, intermediate_size=48, num_key_value_heads=1),
-    "mistral": MistralConfig(**SMALL, intermediate_size=48, num_key_value_heads=1, sliding_window=8),
-    "gpt2": GPT2Config(vocab_size=512, n_layer=2, n_embd=32, n_head=2),
-}
-
-
-def layout(folder: Path, tiny_model: Path, config: PretrainedConfig, *, template: bool = True) -> Path:
-    """A random model of a layout with the tiny model's tokenizer."""
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", *(["chat_template.jinja"] if template else [])):
-        (folder / name).write_bytes((tiny_model / name).read_bytes())
-    return folder
+MakeLayout = Callable[..., Path]
 
 
 def plain_losses(folder: Path, examples: list[Example]) -> list[float]:
@@ -62,9 +40,9 @@ def plain_losses(folder: Path, examples: list[Example]) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("kind", ["llama", *LAYOUTS])
-def test_losses_equal_those_of_plain_forward_passes(kind: str, tiny_model: Path, tmp_path: Path) -> None:
-    folder = tiny_model if kind == "llama" else layout(tmp_path / kind, tiny_model, LAYOUTS[kind])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
+def test_losses_equal_those_of_plain_forward_passes(kind: str, make_layout: MakeLayout, tmp_path: Path) -> None:
+    folder = make_layout(kind, tmp_path)
     model = load_model(str(folder))
     examples = encode(model.tokenizer, ROWS, limit=200)
     runner = Runner(model, examples)
@@ -97,10 +75,12 @@ def test_a_shared_prefix_changes_no_logits_and_no_gradients(tiny_model: Path) ->
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-3)
 
 
-def test_prompts_are_rendered_with_the_chat_template_or_as_they_are(tiny_model: Path, tmp_path: Path) -> None:
+def test_prompts_are_rendered_with_the_chat_template_or_as_they_are(
+    tiny_model: Path, make_layout: MakeLayout, tmp_path: Path
+) -> None:
     tokenizer = load_model(str(tiny_model)).tokenizer
     assert tokenizer.decode(render_prompt(tokenizer, "Who?")) == "<|user|>Who?<|end|><|assistant|>"
-    bare = load_model(str(layout(tmp_path / "bare", tiny_model, LAYOUTS["qwen2"], template=False))).tokenizer
+    bare = load_model(str(make_layout("qwen2", tmp_path, template=False))).tokenizer
     assert bare.decode(render_prompt(bare, "Who?")) == "Who?"
     example = encode(bare, [Row(prompt="Who?", completion="Me.")], limit=50, end_token=True)[0]
     assert bare.decode(example.answer) == " Me.<|end|>"
@@ -124,17 +104,13 @@ def test_batches_hold_rows_of_like_length() -> None:
     assert by_length(examples, 2) == [[1, 3], [2, 0]]
 
 
-def test_t5_runs_with_its_encoder_and_both_kinds_of_blocks(tiny_model: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=512, d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2, decoder_start_token_id=0)
-    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / "t5" / name).write_bytes((tiny_model / name).read_bytes())
-    model = load_model(str(tmp_path / "t5"))
+def test_t5_runs_with_its_encoder_and_both_kinds_of_blocks(make_layout: MakeLayout, tmp_path: Path) -> None:
+    folder = make_layout("t5", tmp_path)
+    model = load_model(str(folder))
     examples = encode(model.tokenizer, ROWS, limit=200)
     runner = Runner(model, examples)
     scores = row_scores(runner, examples)
-    plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5").eval()
+    plain = T5ForConditionalGeneration.from_pretrained(folder).eval()
     for example, score in zip(examples, scores, strict=True):
         loss = plain(input_ids=torch.tensor([example.prompt]), labels=torch.tensor([example.answer])).loss.item()
         assert score.loss == pytest.approx(loss, abs=1e-5)
@@ -171,13 +147,9 @@ def test_what_is_no_model_gets_one_line(kind: str, tiny_model: Path, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_model_type_is_named(tiny_model: Path, tmp_path: Path) -> None:
-    config = AutoConfig.for_model(
-        "gpt_neox", vocab_size=512, hidden_size=32, num_hidden_layers=1, num_attention_heads=2
-    )
-    config.intermediate_size = 48
+def test_an_unknown_model_type_is_named(make_layout: MakeLayout, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gpt_neox"):
-        load_model(str(layout(tmp_path / "neox", tiny_model, config)))
+        load_model(str(make_layout("gpt_neox", tmp_path)))
 
 
 def test_an_unknown_device_is_named(tiny_model: Path) -> None:

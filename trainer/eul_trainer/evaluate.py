@@ -10,7 +10,7 @@ from pathlib import Path
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
 from eul_trainer.adapter import BundleStack
-from eul_trainer.answers import greedy_answers
+from eul_trainer.answers import MAX_NEW_TOKENS, greedy_answers
 from eul_trainer.encoding import context_limit, encode
 from eul_trainer.forward import Runner
 from eul_trainer.losses import row_losses, row_scores
@@ -39,7 +39,12 @@ class EvalSet:
 
 
 def evaluate(
-    model: LoadedModel, bundles: Sequence[tuple[str, Bundle]], sets: Sequence[EvalSet], watch: Watch | None = None
+    model: LoadedModel,
+    bundles: Sequence[tuple[str, Bundle]],
+    sets: Sequence[EvalSet],
+    *,
+    tokens: int = MAX_NEW_TOKENS,
+    watch: Watch | None = None,
 ) -> list[RowResult]:
     """Measure the base model and every bundle on every set.
 
@@ -47,6 +52,7 @@ def evaluate(
         model: The base model; its modules are wrapped in place.
         bundles: Bundles by name.
         sets: The sets.
+        tokens: Most tokens of a greedy answer.
         watch: Told about every finished pair.
 
     Returns:
@@ -58,7 +64,7 @@ def evaluate(
     for chosen in sets:
         found.append([])
         for system in (BASE, *(name for name, _ in bundles)):
-            found[-1].append(_measure(model, stack, None if system == BASE else system, chosen.rows))
+            found[-1].append(_measure(model, stack, None if system == BASE else system, chosen.rows, tokens))
             done += 1
             if watch:
                 watch(done, f"{chosen.name}, {system}")
@@ -77,11 +83,13 @@ def evaluate(
     ]
 
 
-def _measure(model: LoadedModel, stack: BundleStack, system: str | None, rows: Sequence[Row]) -> list[Result]:
+def _measure(
+    model: LoadedModel, stack: BundleStack, system: str | None, rows: Sequence[Row], tokens: int
+) -> list[Result]:
     examples = encode(model.tokenizer, rows, limit=context_limit(model.network))
     with stack.on(system):
         scores = row_scores(Runner(model, examples), examples)
-        answers = greedy_answers(model, examples)
+        answers = greedy_answers(model, examples, tokens=tokens)
     with stack.on(None):
         strange = _strangeness(model, rows, answers)
     return [

@@ -38,6 +38,9 @@ from eul_trainer.cli.progress import progress
 @options.retain
 @options.out
 @click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@click.option(
+    "--answer-tokens", type=click.IntRange(1, 1024), default=32, show_default=True, help="Most tokens of an answer."
+)
 @options.prompt_field
 @options.completion_field
 @options.device
@@ -49,6 +52,7 @@ def command(
     retain: Path,
     out: Path,
     group_field: str,
+    answer_tokens: int,
     prompt_field: str,
     completion_field: str,
     device: str,
@@ -81,7 +85,7 @@ def command(
     loaded = load_model(model, device)
     opened = open_bundles(bundles, loaded.base.fingerprint)
     with progress("eval", len(sets) * (1 + len(opened)), as_json) as advance:
-        rows = evaluate(loaded, opened, sets, advance)
+        rows = evaluate(loaded, opened, sets, tokens=answer_tokens, watch=advance)
     systems = {"base": None, **{name: bundle.revision for name, bundle in opened}}
     summaries = summarise(rows)
     metrics = {
