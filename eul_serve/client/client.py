@@ -146,6 +146,9 @@ class Client:
     def bundles(self) -> list[BundleAlias]:
         """Return the aliases that the caller may use.
 
+        Returns:
+            The aliases by name.
+
         Raises:
             EulError: The server refused or failed.
         """
@@ -155,6 +158,12 @@ class Client:
 
     def health(self, service: str = READINESS) -> bool:
         """Return whether the server is ready; with `service=""`, whether it lives.
+
+        Args:
+            service: Name of the service that must be ready; empty for the server's life.
+
+        Returns:
+            Whether it says SERVING.
 
         Raises:
             EulError: It cannot be reached.
