@@ -18,5 +18,7 @@ def register() -> None:
     from vllm.v1.worker import lora_model_runner_mixin
 
     from eul_serve.engine.manager import BundleWorkerManager
+    from eul_serve.engine.orphan import watch
 
+    watch()
     lora_model_runner_mixin.LRUCacheWorkerLoRAManager = BundleWorkerManager
