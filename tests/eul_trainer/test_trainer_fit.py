@@ -22,11 +22,12 @@ from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
 from eul_trainer.checkpoint import checkpoint_path, load_checkpoint
 from eul_trainer.encoding import encode
-from eul_trainer.fit import FitResult, fit, parcel, prepare
+from eul_trainer.fit import fit, prepare
 from eul_trainer.fusion.store import read_store
 from eul_trainer.model import load_model
 from eul_trainer.package import write_parcel
 from eul_trainer.records import Fields, Row, read_rows
+from eul_trainer.result import FitResult, parcel
 from eul_trainer.settings import FitSettings
 
 SETTINGS = FitSettings(rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=24, batch_size=8)

@@ -25,6 +25,7 @@ from eul_trainer.fusion.fuse import FuseSettings, fuse, merge, revoke
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.regression import regress, regression
 from eul_trainer.fusion.retained import RetainGram
+from eul_trainer.fusion.shapes import checked_store
 from eul_trainer.fusion.store import Entry, Store, dump_store, read_store
 from eul_trainer.model import load_model
 from eul_trainer.records import Fields, read_rows
@@ -373,7 +374,7 @@ def test_statistics_of_other_shapes_are_refused(
     manifest = replace(like.manifest, artifacts=describe_files({"fusion.safetensors": content}))
     (folder / "manifest.json").write_bytes(manifest.to_bytes())
     with pytest.raises(BundleFormatError, match=r"fusion\.safetensors"):
-        read_store(read_bundle(folder))
+        checked_store(read_bundle(folder))
 
 
 def test_revoking_what_is_not_there_or_all_there_is(layers: Path, tmp_path: Path) -> None:

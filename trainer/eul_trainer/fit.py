@@ -5,59 +5,25 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from eul_serve.errors import InputError
-from eul_serve.format import BaseModel, BundleConfig, ForgottenRequest
 from eul_serve.format.digest import digest_bytes
-from eul_serve.format.manifest import round_metric
-from eul_serve.format.weights import LayerWeights
 from eul_serve.peft import layers_of
 from eul_trainer.checkpoint import EVERY, RunState, load_checkpoint, save_checkpoint
 from eul_trainer.encoding import context_limit, encode
-from eul_trainer.fusion.store import Entry, Store, dump_store
 from eul_trainer.model import LoadedModel
-from eul_trainer.package import Parcel
 from eul_trainer.records import Row, digest_rows
+from eul_trainer.result import FitResult
 from eul_trainer.settings import FitSettings
-from eul_trainer.statistics import LayerStatistics, layer_statistics
+from eul_trainer.statistics import layer_statistics
 from eul_trainer.stop import Target, probe_now, slowed
 from eul_trainer.training import Training
 
 Watch = Callable[[int, dict[str, float]], None]
 """Called after every step with the number of steps taken and the losses."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitResult:
-    """A trained layer and how it came about."""
-
-    config: BundleConfig
-    """The layers' settings."""
-    base: BaseModel
-    """The base model."""
-    data: str
-    """Digest of the forgotten rows."""
-    layers: dict[str, LayerWeights]
-    """The layers by module path."""
-    statistics: LayerStatistics
-    """What a later fusion needs."""
-    curve: list[dict[str, float]]
-    """Losses by step."""
-    steps: int
-    """Steps taken until the returned state."""
-    before: float
-    """Measured forget loss of the base model, nats."""
-    after: float
-    """The same with the layer."""
-    reached: bool
-    """Whether it is inside of the target band."""
-    resumed: int
-    """Steps that an earlier, killed call had taken."""
 
 
 def fit(
@@ -160,36 +126,3 @@ def _finish(training: Training, state: RunState, data: str, before: float, resum
 def _identity(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> str:
     facts = [settings.to_json(), digest_rows(forget), digest_rows(retain), model.base.fingerprint]
     return digest_bytes(json.dumps(facts, sort_keys=True).encode())
-
-
-def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str, Any]) -> Parcel:
-    """Return what is written of a trained layer.
-
-    Args:
-        request: Opaque id of the request.
-        result: The trained layer.
-        settings: Its settings.
-        run: What is recorded but never published.
-
-    Returns:
-        The contents of the bundle.
-    """
-    forgotten = ForgottenRequest(id=request, data=result.data, units=None)
-    metrics = {
-        "forget_before": round_metric(result.before),
-        "forget_after": round_metric(result.after),
-        "forget_tokens": result.statistics.tokens,
-        "steps": result.steps,
-        "target_reached": result.reached,
-    }
-    store = Store(entries=[Entry(request=forgotten, revision=None, statistics=result.statistics)])
-    return Parcel(
-        config=result.config,
-        base=result.base,
-        requests=(forgotten,),
-        layers=result.layers,
-        statistics=dump_store(store),
-        settings={"fit": settings.to_json()},
-        metrics=metrics,
-        run=run,
-    )

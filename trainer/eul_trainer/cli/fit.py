@@ -14,7 +14,7 @@ from eul_trainer.cli.progress import progress
 
 if TYPE_CHECKING:
     from eul_serve.format import Bundle
-    from eul_trainer.fit import FitResult
+    from eul_trainer.result import FitResult
     from eul_trainer.settings import FitSettings
 
 
@@ -111,8 +111,8 @@ def _words(losses: dict[str, float]) -> str:
 
 
 def _write(out: Path, name: str, result: FitResult, settings: FitSettings, removed: int, seconds: float) -> Bundle:
-    from eul_trainer.fit import parcel
     from eul_trainer.package import write_parcel
+    from eul_trainer.result import parcel
 
     run = {"seconds": round(seconds, 1), "curve": result.curve, "resumed_at": result.resumed, "retain_removed": removed}
     return write_parcel(out, parcel(name, result, settings, run))

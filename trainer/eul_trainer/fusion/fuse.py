@@ -18,7 +18,8 @@ from eul_trainer.fusion import concat as side_by_side
 from eul_trainer.fusion.members import Member, collect, members_of
 from eul_trainer.fusion.regression import RIDGE, regression
 from eul_trainer.fusion.retained import RetainGram
-from eul_trainer.fusion.store import Entry, Store, dump_store, read_store
+from eul_trainer.fusion.shapes import checked_store
+from eul_trainer.fusion.store import Entry, Store, dump_store
 from eul_trainer.package import Parcel, check_output, write_parcel
 from eul_trainer.settings import check
 from eul_trainer.statistics import LayerStatistics
@@ -101,7 +102,7 @@ def revoke(path: Path, request: str, out: Path) -> Bundle:
         raise InputError(f"--request {request!r}: the bundle has no other request; stop serving it instead")
     facts = dict(bundle.manifest.settings.get("fusion", {}))
     settings = FuseSettings(method=facts["method"], rho=facts["rho"], ridge=facts["ridge"])
-    store = read_store(bundle)
+    store = checked_store(bundle)
     kept = _units_without(members, request)
     grams = {module: gram[kept][:, kept] for module, gram in store.retain.items()} if store else {}
     return _write(out, bundle, rest, settings, grams, facts, started)

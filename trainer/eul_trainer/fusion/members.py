@@ -9,7 +9,8 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format import Bundle, ForgottenRequest
 from eul_serve.format.bundle import STATISTICS_FILE
 from eul_serve.format.weights import LayerWeights, load_layers
-from eul_trainer.fusion.store import Store, read_store
+from eul_trainer.fusion.shapes import checked_store
+from eul_trainer.fusion.store import Store
 from eul_trainer.statistics import LayerStatistics
 
 _SHARED = ("base_fingerprint", "activation", "hidden_bias", "target_modules", "task_type")
@@ -66,7 +67,7 @@ def collect(bundles: Sequence[Bundle]) -> list[Member]:
 
 def members_of(bundle: Bundle) -> list[Member]:
     """Return the layers that a bundle was made from: itself, or those kept in its `fusion.safetensors`."""
-    store = read_store(bundle)
+    store = checked_store(bundle)
     if not bundle.manifest.parents:
         return [_trained(bundle, store)]
     if store is None:
