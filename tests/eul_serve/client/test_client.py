@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ async def eul(service: Service, *words: str, token: str = token_of("acme"), stdi
             text=True,
             input=stdin,
             timeout=60,
-            env={"EUL_TOKEN": token} if token else {},
+            env={**os.environ, "EUL_TOKEN": token},
         )
 
     return await asyncio.get_running_loop().run_in_executor(None, run)

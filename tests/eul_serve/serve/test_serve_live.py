@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import threading
@@ -30,7 +31,7 @@ def client(live: Any, tenant: str) -> Client:
 def eul(live: Any, tenant: str, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", MAIN, *words, "--server", live.process.listen]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={"EUL_TOKEN": token_of(tenant), "PATH": "/usr/bin"}
+        command, capture_output=True, text=True, timeout=60, env={**os.environ, "EUL_TOKEN": token_of(tenant)}
     )
 
 
