@@ -36,6 +36,7 @@ class FakeEngine:
         self.refused: set[str] = set()
         self.broken: Exception | None = None
         self.closed = False
+        self.finish = "length"
 
     @property
     def info(self) -> EngineInfo:
@@ -66,7 +67,7 @@ class FakeEngine:
                     text=f"{head} ",
                     token_ids=(index % 256,),
                     logprobs=(-0.5,) if work.sampling.logprobs else (),
-                    finish_reason="length" if index == last else None,
+                    finish_reason=self.finish if index == last else None,
                 )
                 await asyncio.sleep(self.step)
         except (GeneratorExit, asyncio.CancelledError):

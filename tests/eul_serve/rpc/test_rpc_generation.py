@@ -8,7 +8,7 @@ import pytest
 from eul_serve.errors import CapacityError, EngineError, EulError, IdentityError, InputError, RefusedError
 from eul_serve.policy import REFUSAL
 from tests.eul_serve.fake_engine import FakeEngine
-from tests.eul_serve.service_home import Service, ServiceHome
+from tests.eul_serve.service_home import Service, ServiceHome, token_of
 
 
 @pytest.fixture
@@ -201,3 +201,71 @@ async def test_one_tenant_cannot_take_every_place(home: ServiceHome) -> None:
             await service.ask("acme", max_tokens=1)
         assert (await service.ask("zeta", max_tokens=1)).finish_reason == "length"
         await asyncio.gather(*long)
+
+
+async def test_an_answer_that_the_engine_breaks_off_is_an_error(service: Service) -> None:
+    service.engine.finish = "abort"
+    with pytest.raises(EngineError, match="before the answer ended"):
+        await service.ask("acme", max_tokens=2)
+    with service.client("acme") as client, pytest.raises(EngineError, match="before the answer ended"):
+        await asyncio.to_thread(lambda: list(client.generate_stream("hi", max_tokens=2)))
+
+
+async def test_a_prompt_of_no_tokens_is_refused(service: Service) -> None:
+    with pytest.raises(InputError, match="no tokens"):
+        await service.ask("acme", [("user", "")])
+
+
+async def test_a_tenant_of_one_revision(home: ServiceHome) -> None:
+    first = home.publish("poems", "stable", "r1", seed=1)
+    second = home.publish("poems", "stable", "r1", seed=2)
+    home.write_policy(acme={"bundles": [f"poems@{first}"], "default": f"poems@{first}"})
+    async with home.serve() as service:
+        assert (await service.ask("acme")).revision == first
+        with pytest.raises(RefusedError):
+            await service.ask("acme", adapter="poems:stable")
+        with pytest.raises(RefusedError):
+            await service.ask("acme", adapter=f"poems@{second}")
+        with service.client("acme") as client:
+            found = await asyncio.to_thread(client.bundles)
+        assert [(one.name, one.alias, one.revision, one.default) for one in found] == [("poems", "", first, True)]
+
+
+async def test_the_base_has_no_bundle_to_describe(service: Service) -> None:
+    import grpc
+
+    from eul_serve.v1 import bundle_service_pb2 as pb
+    from eul_serve.v1 import bundle_service_pb2_grpc as services
+
+    metadata = (("authorization", f"Bearer {token_of('root')}"),)
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        stub = services.BundleServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as error:
+            await stub.GetBundle(pb.GetBundleRequest(adapter="base"), metadata=metadata)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_health_says_not_serving_before_requests_are_turned_away(home: ServiceHome) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    home.write_policy(acme={})
+    seen: list[int] = []
+
+    async def watch(address: str) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            try:
+                async for response in stub.Watch(
+                    health_pb2.HealthCheckRequest(service="eul_serve.v1.GenerationService")
+                ):
+                    seen.append(response.status)
+            except grpc.RpcError:
+                pass  # the end of the server ends the watch
+
+    async with home.serve(grace_seconds=0.5) as service:
+        watching = asyncio.create_task(watch(service.address))
+        await service.until(lambda: len(seen) == 1, "the first status")
+    await watching
+    serving = health_pb2.HealthCheckResponse
+    assert seen == [serving.SERVING, serving.NOT_SERVING]

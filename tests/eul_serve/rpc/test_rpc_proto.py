@@ -19,7 +19,5 @@ def test_buf_finds_nothing(tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=300)
     config = '{"version": "v2", "modules": [{"path": "proto"}], "lint": {"use": ["STANDARD", "COMMENTS"]}}'
     buf = next((tmp_path / "buf").rglob("bin/buf"))
-    done = subprocess.run(
-        [str(buf), "lint", "--config", config], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([str(buf), "lint", "--config", config], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
