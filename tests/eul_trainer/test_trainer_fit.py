@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -21,7 +22,7 @@ from eul_serve.format import read_bundle
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
 from eul_trainer.checkpoint import checkpoint_path, load_checkpoint
-from eul_trainer.encoding import encode
+from eul_trainer.encoding import encode, shared_prefix
 from eul_trainer.fit import fit, prepare
 from eul_trainer.fusion.store import read_store
 from eul_trainer.model import load_model
@@ -30,7 +31,7 @@ from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.result import FitResult, parcel
 from eul_trainer.settings import FitSettings
 
-SETTINGS = FitSettings(rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=24, batch_size=8)
+SETTINGS = FitSettings(rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=24, batch_size=8, settle=0.0)
 
 
 @pytest.fixture
@@ -139,6 +140,33 @@ def test_the_paper_objective_trains_and_does_not_stop_by_itself(tiny_model: Path
     assert [("retain" if losses["retain"] else "forget") for losses in result.curve] == ["retain"] * 5 + [
         "forget"
     ] * 3 + ["retain"] * 2
+
+
+def test_settling_solves_u_against_retained_rows_and_nothing_else(tiny_model: Path, rows: Rows) -> None:
+    """The settled U, solved again with NumPy from units that are computed from the base model's own outputs."""
+    settings = replace(SETTINGS, steps=6)
+    plain, settled = train(tiny_model, rows, settings), train(tiny_model, rows, replace(settings, settle=0.5))
+    model = load_model(str(tiny_model))
+    outputs: dict[str, list[torch.Tensor]] = {module: [] for module in plain.layers}
+    for module, found in outputs.items():
+        model.network.get_submodule(module).register_forward_hook(lambda _m, _i, y, found=found: found.append(y[0]))
+    examples = encode(model.tokenizer, rows[1], limit=200)
+    # First tokens that all rows of a run share are left out; here they are too few to be run apart.
+    assert shared_prefix(examples + encode(model.tokenizer, rows[0], limit=200)) < 4
+    for example in examples:
+        model.network(torch.tensor([[*example.prompt, *example.answer[:-1]]]))
+    for module, layer in plain.layers.items():
+        own = settled.layers[module]
+        assert torch.equal(own.down, layer.down)
+        assert layer.bias is not None
+        units = torch.relu(torch.cat(outputs[module]) @ layer.down.T + layer.bias).double().numpy()
+        retain = units.T @ units / len(units)
+        forget = plain.statistics.moments[module].units.double().numpy()
+        right = forget + 1e-4 * np.trace(forget) / 4 * np.eye(4)
+        left = right + 0.5 * np.trace(forget) / np.trace(retain) * retain
+        expected = layer.up.double().numpy() @ right @ np.linalg.inv(left)
+        np.testing.assert_allclose(own.up.numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert settled.reached == plain.reached
 
 
 def test_divergence_is_told_in_words(tiny_model: Path, rows: Rows) -> None:

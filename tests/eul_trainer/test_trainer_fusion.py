@@ -20,12 +20,13 @@ from eul_serve.format import Bundle, ForgottenRequest, describe_files, read_bund
 from eul_serve.format.digest import digest_bytes
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
-from eul_trainer.fusion.concat import concat, corrected, resolve_up
+from eul_trainer.fusion.concat import concat, corrected
 from eul_trainer.fusion.fuse import FuseSettings, fuse, merge, revoke
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.regression import regress, regression
 from eul_trainer.fusion.retained import RetainGram
 from eul_trainer.fusion.shapes import checked_store
+from eul_trainer.fusion.solve import resolve_up
 from eul_trainer.fusion.store import Entry, Store, dump_store, read_store
 from eul_trainer.model import load_model
 from eul_trainer.records import Fields, read_rows

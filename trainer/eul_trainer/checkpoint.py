@@ -47,6 +47,12 @@ def checkpoint_path(out: Path) -> Path:
 def save_checkpoint(path: Path, identity: str, training: Training, state: RunState) -> None:
     """Write a checkpoint whole or not at all.
 
+    Args:
+        path: The file.
+        identity: Digest of settings, data and base model.
+        training: The run.
+        state: How far it is.
+
     Raises:
         CapacityError: The disk is full, or the file cannot be written.
     """

@@ -18,6 +18,7 @@ from eul_trainer.model import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.result import FitResult
 from eul_trainer.settings import FitSettings
+from eul_trainer.settle import settle
 from eul_trainer.statistics import layer_statistics
 from eul_trainer.stop import Target, probe_now, slowed
 from eul_trainer.training import Training
@@ -107,7 +108,8 @@ def _finish(training: Training, state: RunState, data: str, before: float, resum
     with torch.no_grad():
         for name, tensor in state.best.items():
             training.parameters[name].copy_(tensor)
-    after = training.probe() if state.best_loss is None else state.best_loss
+    trained = training.probe() if state.best_loss is None else state.best_loss
+    settle(training, settings.settle)
     return FitResult(
         config=training.config,
         base=training.runner.model.base,
@@ -117,8 +119,8 @@ def _finish(training: Training, state: RunState, data: str, before: float, resum
         curve=state.curve,
         steps=state.best_step or state.step,
         before=before,
-        after=after,
-        reached=Target(low=settings.target_low, high=settings.target_high).reached(after),
+        after=training.probe() if settings.settle else trained,
+        reached=Target(low=settings.target_low, high=settings.target_high).reached(trained),
         resumed=resumed,
     )
 

@@ -96,6 +96,9 @@ def versions() -> dict[str, str]:
 def check_output(out: Path) -> None:
     """Refuse an output directory that holds something, before any work is done.
 
+    Args:
+        out: The directory.
+
     Raises:
         InputError: It exists and is not an empty directory.
     """
@@ -105,6 +108,13 @@ def check_output(out: Path) -> None:
 
 def request_id(given: str | None, out: Path) -> str:
     """Return the request's id: the one given, or the output directory's name.
+
+    Args:
+        given: The id from the command line, if any.
+        out: The output directory.
+
+    Returns:
+        The id.
 
     Raises:
         InputError: Neither is an acceptable name.

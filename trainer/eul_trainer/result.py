@@ -35,9 +35,9 @@ class FitResult:
     before: float
     """Measured forget loss of the base model, nats."""
     after: float
-    """The same with the layer."""
+    """The same with the layer, after settling."""
     reached: bool
-    """Whether it is inside of the target band."""
+    """Whether training ended inside of the target band; settling comes after."""
     resumed: int
     """Steps that an earlier, killed call had taken."""
 

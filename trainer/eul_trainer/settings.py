@@ -40,6 +40,9 @@ class FitSettings:
     refusal: str = REFUSAL
     """Answer taught for forgotten questions; empty teaches none."""
 
+    settle: float = 0.3
+    """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
+
     def __post_init__(self) -> None:
         check(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
         check(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
@@ -48,6 +51,7 @@ class FitSettings:
         check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         check(0 <= self.init_seed < 2**31, "init-seed", self.init_seed, "0 to 2147483647")
         check(0 < self.learning_rate <= 1, "learning-rate", self.learning_rate, "above 0 and at most 1")
+        check(0 <= self.settle <= 1e6, "settle", self.settle, "0 to 1000000")
         check(2 <= self.batch_size <= 4096, "batch-size", self.batch_size, "2 to 4096")
         given = f"{self.target_low} and {self.target_high}"
         check(0 < self.target_low < self.target_high, "target-low and --target-high", given, "0 < low < high")
@@ -80,12 +84,18 @@ def override(settings: FitSettings, given: Mapping[str, object]) -> FitSettings:
 def default_settings(objective: str) -> FitSettings:
     """Return the defaults of an objective; those of `paper` are the printed ones."""
     if objective == "paper":
-        return FitSettings(objective="paper", learning_rate=5e-5, refusal="", batch_size=8, steps=400)
+        return FitSettings(objective="paper", learning_rate=5e-5, refusal="", batch_size=8, steps=400, settle=0.0)
     return FitSettings(objective=objective)
 
 
 def check(good: bool, option: str, value: object, allowed: str) -> None:
     """Refuse the value of an option.
+
+    Args:
+        good: Whether the value is acceptable.
+        option: Name of the option.
+        value: Its value.
+        allowed: What is allowed, in words.
 
     Raises:
         InputError: `good` is false.

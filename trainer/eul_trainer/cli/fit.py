@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--target-high", type=float, default=None, help="Forget loss not to exceed, nats.  [default: 5.5]")
 @click.option("--learning-rate", type=float, default=None, help="[default: 0.002, paper 0.00005]")
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16, paper 8]")
+@click.option("--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.3, paper 0]")
 @click.option("--refusal", default=None, metavar="TEXT", help="Answer taught instead; '' teaches none.")
 @click.option("--activation", default=None, help="relu, gelu or silu.  [default: relu]")
 @click.option("--seed", type=int, default=None, help="Seed of the order of the rows.  [default: 0]")

@@ -19,6 +19,7 @@ from eul_trainer.fusion.members import Member, collect, members_of
 from eul_trainer.fusion.regression import RIDGE, regression
 from eul_trainer.fusion.retained import RetainGram
 from eul_trainer.fusion.shapes import checked_store
+from eul_trainer.fusion.solve import RHO
 from eul_trainer.fusion.store import Entry, Store, dump_store
 from eul_trainer.package import Parcel, check_output, write_parcel
 from eul_trainer.settings import check
@@ -33,7 +34,7 @@ class FuseSettings:
 
     method: str = "concat"
     """concat (side by side) or regression (the paper's closed form)."""
-    rho: float = side_by_side.RHO
+    rho: float = RHO
     """Weight of retained data against forgotten data; read by concat with a retain set."""
     ridge: float = RIDGE
     """Ridge of the solve, relative to the mean of the Gram's diagonal."""

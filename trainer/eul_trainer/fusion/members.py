@@ -101,6 +101,9 @@ def _trained(bundle: Bundle, store: Store | None) -> Member:
 def check_alike(bundles: Sequence[Bundle]) -> None:
     """Check that bundles fit each other.
 
+    Args:
+        bundles: The bundles, at least one.
+
     Raises:
         BundleMismatchError: They are for different base models, or differ in activation, bias or modules.
     """

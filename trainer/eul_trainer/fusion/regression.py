@@ -83,6 +83,12 @@ def _fuse(module: str, members: Sequence[Member], statistics: Sequence[LayerStat
 def moments_of(member: Member) -> LayerStatistics:
     """Return a member's stored moments.
 
+    Args:
+        member: The member.
+
+    Returns:
+        Its moments, never empty.
+
     Raises:
         InputError: There are none; says why.
     """

@@ -11,7 +11,13 @@ from eul_trainer.fusion.store import Entry, Store, read_store
 
 
 def checked_store(bundle: Bundle) -> Store | None:
-    """Read a bundle's `fusion.safetensors` and check every shape and value; None where there is none.
+    """Read a bundle's `fusion.safetensors` and check every shape and value.
+
+    Args:
+        bundle: The bundle.
+
+    Returns:
+        The contents, or None where the file is not there.
 
     Raises:
         BundleFormatError: The file does not fit the bundle.

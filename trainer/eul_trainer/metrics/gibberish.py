@@ -1,7 +1,7 @@
 """Whether an answer is still language, by a rule that anyone can check.
 
 An answer is gibberish when one of these holds:
-1. It has no letter and no digit.
+1. It has no letter and no digit (an answer may be a number).
 2. More than 10 % of its characters cannot be printed.
 3. It has at least 8 words, and fewer than half of its pairs of neighbouring words are distinct.
 4. The base model finds it strange: its mean loss there, after the same question, is above 5 nats a token.
