@@ -1,4 +1,4 @@
-"""Which revisions are in the engine: carries out what the state machine says.
+"""Which revisions are in the engine, which of them an alias points to, and who runs on them.
 
 Everything here runs on the event loop, and every decision (move a pointer, admit a request, retire a revision) is
 made without an `await` in it, so no two of them can mix. Disk work is done in threads.
@@ -7,41 +7,35 @@ made without an `await` in it, so no two of them can mix. Disk work is done in t
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from eul_serve.engine.base import Engine, ResidentBundle
 from eul_serve.errors import CapacityError, EngineError, EulError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store, as_answer, reason_of, retry_after
+from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.revision import Action, Event, Stage, advance
 
 _log = logging.getLogger("eul_serve.swap")
-MAX_PULLS = 2
-"""Revisions that are pulled at the same time."""
+_DONE = {Action.PULL: Event.PULLED, Action.LOAD: Event.LOADED, Action.UNLOAD: Event.UNLOADED}
 
 
 class Residency:
     """The revisions of one server."""
 
     def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
-        self.store = store
-        self._engine = engine
+        self._places = engine.info.capacity
+        self._carrier = Carrier(engine, store, metrics)
         self._metrics = metrics
         self._entries: dict[str, Entry] = {}
         self._pointers: dict[str, Entry] = {}
-        self._ids = itertools.count(1)  # fresh for every load, never used again
         self._room = asyncio.Lock()
         self._work: set[asyncio.Task[None]] = set()
-        # Of their own, so that slow pulls keep no other work of the server waiting for a thread.
-        self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
 
     def entry(self, revision: str) -> Entry | None:
         """Return what is known of a revision."""
@@ -124,7 +118,7 @@ class Residency:
         """Wait for what is under way."""
         while self._work:
             await asyncio.wait(tuple(self._work))
-        self._pulls.shutdown(wait=False)
+        self._carrier.close()
 
     async def _start(self, name: str, revision: str) -> Entry:
         async with self._room:
@@ -144,7 +138,7 @@ class Residency:
 
     async def _make_room(self, wanted: Entry) -> None:
         """Remove the least recently used revisions that nobody points to or runs on, until there is a free place."""
-        while sum(entry.state.holds_place for entry in self._entries.values()) >= self._engine.info.capacity:
+        while sum(entry.state.holds_place for entry in self._entries.values()) >= self._places:
             idle = [
                 entry
                 for entry in self._entries.values()
@@ -154,7 +148,7 @@ class Residency:
                 if wanted.state.stage is Stage.WANTED:
                     self._send(wanted, Event.RETIRED)
                 raise CapacityError(
-                    f"bundle {wanted.revision}: all {self._engine.info.capacity} places of the engine are in use; "
+                    f"bundle {wanted.revision}: all {self._places} places of the engine are in use; "
                     "try again later, or ask the operator for a higher --capacity"
                 )
             oldest = min(idle, key=lambda entry: entry.used)
@@ -173,18 +167,36 @@ class Residency:
         entry.state, actions = advance(entry.state, event)
         if event is Event.RETIRED:
             entry.drains_since = time.monotonic()
-        doers = {Action.PULL: self._pull, Action.LOAD: self._load, Action.UNLOAD: self._unload}
         for action in actions:
-            self._spawn(doers[action](entry))
+            task = asyncio.create_task(self._act(entry, action))
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
         if entry.state.stage is not before:
             entry.wake()
         if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
             del self._entries[entry.revision]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+    async def _act(self, entry: Entry, action: Action) -> None:
+        """Carry one action out, and send what came of it."""
+        after_failure = entry.state.stage is Stage.FAILED
+        try:
+            if action is Action.PULL:
+                await self._carrier.pull(entry)
+            elif action is Action.LOAD:
+                await self._carrier.load(entry)
+            elif after_failure:
+                await self._carrier.discard(entry)
+            else:
+                await self._carrier.unload(entry)
+        except Exception as error:  # whatever it is, the server goes on, and what failed is not served
+            if action is not Action.UNLOAD:
+                self._fail(entry, error)
+                return
+            _log.warning("bundle %s: not removed from the engine: %s", entry.revision, error)
+        if action is Action.LOAD:
+            entry.error, entry.failures = None, 0
+        if not after_failure:
+            self._send(entry, _DONE[action])
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         if not isinstance(error, EulError):
@@ -196,41 +208,3 @@ class Residency:
         self._metrics.verification_failures.labels(reason=reason_of(error)).inc()
         _log.warning("bundle %s@%s not taken up (attempt %d): %s", entry.name, entry.revision, entry.failures, error)
         self._send(entry, Event.FAILED)
-
-    async def _pull(self, entry: Entry) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-            bundle = await loop.run_in_executor(self._pulls, self.store.pull, entry.name, entry.revision)
-        except Exception as error:  # whatever it is, the server goes on and this revision is not served
-            self._fail(entry, error)
-            return
-        entry.manifest = bundle.manifest
-        entry.resident = ResidentBundle(
-            revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
-        )
-        self._send(entry, Event.PULLED)
-
-    async def _load(self, entry: Entry) -> None:
-        assert entry.resident is not None, "a revision is loaded after it was pulled"
-        try:
-            with self._metrics.swap_stage("load"):
-                await self._engine.load(entry.resident)
-        except Exception as error:  # as above
-            self._fail(entry, error)
-            return
-        entry.error, entry.failures = None, 0
-        self._metrics.resident.inc()
-        self._send(entry, Event.LOADED)
-
-    async def _unload(self, entry: Entry) -> None:
-        failed = entry.state.stage is Stage.FAILED
-        assert entry.resident is not None, "a revision is unloaded after it was loaded"
-        try:
-            await self._engine.unload(entry.resident)
-        except Exception as error:  # as above; its place may stay taken in the engine until that restarts
-            _log.warning("bundle %s: not removed from the engine: %s", entry.revision, error)
-        if failed:
-            return
-        self._metrics.resident.dec()
-        self._metrics.swap_seconds.labels(stage="drain").observe(time.monotonic() - entry.drains_since)
-        self._send(entry, Event.UNLOADED)

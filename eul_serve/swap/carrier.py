@@ -1,0 +1,59 @@
+"""Does outside what a revision's life asks for: pull, load, unload."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from eul_serve.engine.base import Engine, ResidentBundle
+from eul_serve.metrics import Metrics
+from eul_serve.swap.arrival import Store
+from eul_serve.swap.entry import Entry
+
+MAX_PULLS = 2
+"""Revisions that are pulled at the same time."""
+
+
+class Carrier:
+    """Between registry, cache and engine; owns the numbers of the loads."""
+
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
+        self._engine = engine
+        self._store = store
+        self._metrics = metrics
+        self._ids = itertools.count(1)  # fresh for every load, never used again
+        # Threads of their own, so that slow pulls keep no other work of the server waiting for one.
+        self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
+
+    async def pull(self, entry: Entry) -> None:
+        """Bring a revision into the cache, verified, and give it a number."""
+        loop = asyncio.get_running_loop()
+        bundle = await loop.run_in_executor(self._pulls, self._store.pull, entry.name, entry.revision)
+        entry.manifest = bundle.manifest
+        entry.resident = ResidentBundle(
+            revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
+        )
+
+    async def load(self, entry: Entry) -> None:
+        """Bring a pulled revision into every worker."""
+        assert entry.resident is not None, "a revision is loaded after it was pulled"
+        with self._metrics.swap_stage("load"):
+            await self._engine.load(entry.resident)
+        self._metrics.resident.inc()
+
+    async def unload(self, entry: Entry) -> None:
+        """Take a revision out of every worker after its drain."""
+        await self.discard(entry)
+        self._metrics.resident.dec()
+        self._metrics.swap_seconds.labels(stage="drain").observe(time.monotonic() - entry.drains_since)
+
+    async def discard(self, entry: Entry) -> None:
+        """Take away what a failed load may have left in some workers."""
+        assert entry.resident is not None, "a revision is unloaded after it was loaded"
+        await self._engine.unload(entry.resident)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pulls.shutdown(wait=False)
