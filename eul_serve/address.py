@@ -21,6 +21,12 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Parse `HOST:PORT` or `[IPV6]:PORT`.
 
+        Args:
+            text: The address.
+
+        Returns:
+            Its parts.
+
         Raises:
             InputError: The text is neither.
         """
