@@ -22,6 +22,7 @@ _PROBE_ID = 2**30
 _PROBE_TOKENS = (0, 1, 2)
 _PROBE_TOP = 5
 _SHUTDOWN_SECONDS = 30.0
+_POKE_SECONDS = 2.0
 
 
 class _Closed:
@@ -256,8 +257,17 @@ class VllmEngine:
         """Stop the engine and wait for its processes."""
         llm, self._llm = self._llm, _Closed()
         self._resident.clear()
-        if not isinstance(llm, _Closed):
-            await asyncio.to_thread(stop_llm, llm, _SHUTDOWN_SECONDS)
+        if isinstance(llm, _Closed):
+            return
+        if llm.output_handler is not None and not llm.get_num_unfinished_requests():
+            llm.output_handler.cancel()  # else it reports the end of the engine as a failure
+        stopping = asyncio.create_task(asyncio.to_thread(stop_llm, llm, _SHUTDOWN_SECONDS))
+        await asyncio.wait([stopping], timeout=_POKE_SECONDS)
+        if not stopping.done():
+            # vLLM's idle engine process may sleep through the signal until some message wakes it.
+            with suppress(Exception):
+                await asyncio.wait_for(llm.list_loras(), 1.0)
+        await stopping
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,11 @@ def logprobs_of(model: Any, answer: Answer) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", ["base", "first", "second", "fused"])
 def test_greedy_tokens_and_log_probabilities_equal_those_of_peft(
-    answers: dict[str, Answer], bundles: dict[str, Bundle], base_model: Path, name: str
+    answers: dict[str, Answer],
+    bundles: dict[str, Bundle],
+    base_model: Path,
+    name: str,
+    record_property: Callable[[str, object], None],
 ) -> None:
     answer = answers[name]
     expected = logprobs_of(peft_model(base_model, bundles.get(name)), answer)
@@ -136,6 +141,7 @@ def test_greedy_tokens_and_log_probabilities_equal_those_of_peft(
     assert expected.argmax(dim=1).tolist() == answer.tokens
     chosen = expected[range(len(answer.tokens)), answer.tokens]
     worst = float((chosen - torch.tensor(answer.logprobs, dtype=torch.float64)).abs().max())
+    record_property("worst difference in nats", worst)
     assert worst < TOLERANCE
     assert len(answer.tokens) == TOKENS or answer.tokens[-1] == 2  # SmolLM2's end of turn
 

@@ -54,7 +54,7 @@ def server(adapters: dict[str, Path], tiny_model: Path, tmp_path_factory: pytest
     command = [
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tiny_model),
         "--served-model-name", "base", "--dtype", "float32", "--max-model-len", "256", "--enforce-eager",
-        "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2",
+        "--enable-lora", "--max-lora-rank", "8", "--max-loras", "2", "--shutdown-timeout", "20",
         "--lora-modules", *(f"{name}={path}" for name, path in adapters.items()),
         "--host", "127.0.0.1", "--port", str(port),
     ]  # fmt: skip
