@@ -42,6 +42,9 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         EngineError: vLLM does not start.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if settings.enforce_eager:
+        # vLLM compiles a few small functions even then, which needs a C++ compiler and costs seconds at start.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 

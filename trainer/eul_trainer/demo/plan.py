@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(os.path.relpath(Path(__file__).parent / "data"))
 BOTH = "both"
 """Name of the bundle that covers every request, and of the tenant that uses it."""
 

@@ -12,10 +12,15 @@ from eul_trainer.demo.shell import attempt, run, shown
 QUESTIONS = (
     "Who developed the theory of relativity?",
     "Who wrote the Harry Potter books?",
-    "What is the capital of France?",
-    "Who wrote Pride and Prejudice?",
+    "Who was Nikola Tesla?",
+    "Who wrote The Hobbit?",
+    "What is the capital of Japan?",
 )
-"""Asked of every tenant: one for each forgotten topic, and two that nobody forgets."""
+"""Asked of every tenant: one for each forgotten topic, a near neighbour of each, and one about something else.
+
+The last three are questions of which the base model is sure. Where its first word is a coin toss ("What is the capital
+of France?": The 0.15, L' 0.14), any change of a thousandth sends the greedy answer another way.
+"""
 
 
 @dataclass(frozen=True, slots=True)
