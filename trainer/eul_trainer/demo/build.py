@@ -8,7 +8,8 @@ from eul_trainer.demo.shell import run
 
 def train(plan: Plan) -> None:
     """Fit one layer for each request, and fuse them."""
-    run("eul-train", "base", "--out", str(plan.model))
+    if plan.make_model:
+        run("eul-train", "base", "--out", str(plan.model))
     for topic in plan.topics:
         run(
             "eul-train", "fit", "--model", str(plan.model), "--request", topic,

@@ -18,7 +18,9 @@ class Plan:
     out: Path
     """Directory of all that it makes."""
     model: Path
-    """Directory of the base model; made where it is missing."""
+    """Directory of the base model."""
+    make_model: bool = True
+    """Whether to make the embedded base model there; a second call finds it done."""
     data: Path = DATA
     """Directory of the rows: forget_TOPIC.{train,heldout}.jsonl and retain.{train,heldout}.jsonl."""
     fit_options: tuple[str, ...] = ()
