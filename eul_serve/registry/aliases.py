@@ -42,7 +42,7 @@ class Aliases:
     def state(self, name: str, alias: str) -> AliasState:
         """Return where an alias points, or raise where it is missing (NotFoundError) or damaged (BundleFormatError)."""
         where = f"{name}:{alias}"
-        with disk_errors(where):
+        with disk_errors(where, "`eul list` shows what is published"):
             data = self._tree.read(*_parts(name, alias), limit=history.MAX_ALIAS_BYTES)
         return history.from_bytes(data, where)
 

@@ -82,8 +82,16 @@ class Registry(Protocol):
         """Return the verified manifest of a revision."""
         ...
 
+    def alias_names(self, name: str) -> list[str]:
+        """Return the names of a name's aliases, sorted; reads none of them."""
+        ...
+
+    def alias(self, name: str, alias: str) -> AliasState:
+        """Return one alias of a name, whatever state its other aliases are in."""
+        ...
+
     def aliases(self, name: str) -> dict[str, AliasState]:
-        """Return the aliases of a name, sorted."""
+        """Return all aliases of a name, sorted; a damaged one raises BundleFormatError."""
         ...
 
     def resolve(self, reference: Reference) -> str:

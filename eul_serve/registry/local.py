@@ -66,18 +66,26 @@ class LocalRegistry:
             raise BundleFormatError(f"{name}@{revision}: its manifest has digest {found}; publish the bundle again")
         return Manifest.from_bytes(data)
 
-    def aliases(self, name: str) -> dict[str, AliasState]:
-        """Return the aliases of a name, sorted."""
+    def alias_names(self, name: str) -> list[str]:
+        """Return the names of a name's aliases, sorted; reads none of them."""
         with self._reading(f"bundle {name!r}"):
             files = self._tree.list("names", check_name(name, "bundle"), "aliases")
-        return {alias: self._aliases.state(name, alias) for alias in _valid(file[:-5] for file in files)}
+        return _valid(file[:-5] for file in files)
+
+    def alias(self, name: str, alias: str) -> AliasState:
+        """Return one alias of a name, whatever state its other aliases are in."""
+        with self._reading(f"{name}:{alias}"):
+            return self._aliases.state(name, alias)
+
+    def aliases(self, name: str) -> dict[str, AliasState]:
+        """Return all aliases of a name, sorted; a damaged one raises BundleFormatError."""
+        return {alias: self._aliases.state(name, alias) for alias in self.alias_names(name)}
 
     def resolve(self, reference: Reference) -> str:
         """Return the revision that a reference means now."""
         revision = reference.revision
         if revision is None:
-            with self._reading(str(reference)):
-                revision = self._aliases.state(reference.name, reference.alias or "").revision
+            revision = self.alias(reference.name, reference.alias or "").revision
         self.manifest(reference.name, revision)
         return revision
 

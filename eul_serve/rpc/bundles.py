@@ -69,8 +69,8 @@ class BundleServicer(services.BundleServiceServicer):
         if grant.revision is not None:
             return [Reference(grant.name, None, grant.revision)]
         try:
-            return [Reference(grant.name, alias, None) for alias in self._registry.aliases(grant.name)]
-        except NotFoundError:  # named by the policy, but not published yet
+            return [Reference(grant.name, alias, None) for alias in self._registry.alias_names(grant.name)]
+        except NotFoundError:  # no registry there yet
             return []
 
     def _describe(self, reference: Reference, tenant: TenantPolicy) -> pb.BundleAlias:

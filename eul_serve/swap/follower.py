@@ -18,7 +18,7 @@ from eul_serve.format import Manifest, Reference
 from eul_serve.metrics import Metrics
 from eul_serve.policy import REFUSAL, Policy
 from eul_serve.registry import AliasState, Registry
-from eul_serve.swap.arrival import reason_of
+from eul_serve.swap.arrival import as_answer, reason_of
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
@@ -113,6 +113,8 @@ class Follower:
             target = await asyncio.to_thread(self._read, reference)
         except NotFoundError as error:
             raise RefusedError(REFUSAL) from error
+        except EulError as error:
+            raise as_answer(str(reference), error) from error
         if reference.revision is None:
             return await self._move(target)
         return await self._residency.ensure(reference.name, target.revision)
@@ -127,9 +129,8 @@ class Follower:
         if reference.alias is None:
             revision, state = reference.revision or "", None
         else:
-            state = self._registry.aliases(reference.name).get(reference.alias)
-            if state is None:
-                raise NotFoundError(f"bundle {str(reference)!r}: no such alias in the registry; publish or promote one")
+            # This alias alone: a damaged file of another one must not hold it where it is.
+            state = self._registry.alias(reference.name, reference.alias)
             revision = state.revision
         manifest = self._registry.manifest(reference.name, revision)
         return Target(reference=reference, revision=revision, manifest=manifest, state=state)

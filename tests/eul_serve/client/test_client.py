@@ -47,7 +47,7 @@ async def eul(service: Service, *words: str, token: str = token_of("acme"), stdi
 
 
 async def test_generate_prints_the_answer_and_tells_the_revision_beside_it(service: Service, home: ServiceHome) -> None:
-    revision = home.registry.aliases("poems")["stable"].revision
+    revision = home.registry.alias("poems", "stable").revision
     done = await eul(service, "generate", "hello", "--max-tokens", "2")
     assert done.returncode == 0
     assert done.stdout == f"{revision[7:11]} {revision[7:11]} \n"

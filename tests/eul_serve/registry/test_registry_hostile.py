@@ -174,6 +174,16 @@ def test_an_alias_whose_history_does_not_lead_to_it_is_refused(
         registry.publish(bundle, "poems", "stable")
 
 
+def test_a_damaged_alias_leaves_the_others_readable(registry: LocalRegistry, tmp_path: Path, bundle: Bundle) -> None:
+    registry.promote("poems", bundle.revision, "next")
+    (tmp_path / "registry" / "names" / "poems" / "aliases" / "next.json").write_text("{")
+    assert registry.alias("poems", "stable").revision == bundle.revision
+    assert registry.alias_names("poems") == ["next", "stable"]
+    for read in (registry.aliases, lambda name: registry.alias(name, "next")):
+        with pytest.raises(BundleFormatError, match="poems:next"):
+            read("poems")
+
+
 def test_an_alias_to_a_revision_that_is_gone_says_so_and_does_not_move_unseen(
     registry: LocalRegistry, tmp_path: Path, bundle: Bundle, plain_bundle: PlainBundle
 ) -> None:

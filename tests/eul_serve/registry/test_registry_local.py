@@ -130,6 +130,8 @@ def test_names_that_break_the_grammar_reach_no_file(registry: LocalRegistry, tmp
         lambda: registry.rollback("poems", text),
         lambda: registry.revisions(text),
         lambda: registry.aliases(text),
+        lambda: registry.alias(text, "stable"),
+        lambda: registry.alias("poems", text),
         lambda: registry.manifest("poems", text),
         lambda: registry.resolve(Reference(text, "stable", None)),
     )

@@ -25,7 +25,7 @@ async def service(home: ServiceHome) -> AsyncIterator[Service]:
 
 
 def revision(home: ServiceHome, name: str) -> str:
-    return home.registry.aliases(name)["stable"].revision
+    return home.registry.alias(name, "stable").revision
 
 
 async def test_answers_under_the_default_and_names_it(service: Service, home: ServiceHome) -> None:

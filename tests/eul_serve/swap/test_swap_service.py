@@ -211,6 +211,25 @@ async def test_an_alias_named_by_a_request_is_followed(home: ServiceHome) -> Non
         assert (await service.ask("acme", adapter="poems:stable")).revision == first
 
 
+async def test_a_damaged_alias_stops_no_other_of_its_name(home: ServiceHome) -> None:
+    first, second = first_and_second(home)
+    home.registry.promote("poems", first, "next")
+    damaged = home.root / "registry" / "names" / "poems" / "aliases" / "next.json"
+    whole = damaged.read_text()
+    async with home.serve() as service:
+        damaged.write_text("{")
+        home.registry.promote("poems", second, "stable")
+        await service.until(lambda: second in _pointed(service), "the move of stable")
+        assert (await service.ask("acme")).revision == second
+        with pytest.raises(EngineError, match="poems:next did not pass verification"):
+            await service.ask("acme", adapter="poems:next")
+        with service.client("acme") as client:
+            listed = await asyncio.to_thread(client.bundles)
+        assert [(one.alias, one.revision) for one in listed] == [("next", ""), ("stable", second)]
+        damaged.write_text(whole)
+        assert (await service.ask("acme", adapter="poems:next")).revision == first
+
+
 @pytest.mark.parametrize(
     ("changed", "kind"),
     [
