@@ -117,6 +117,12 @@ class Engine(Protocol):
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Return the token ids of a prompt; chat messages go through the model's template.
 
+        Args:
+            prompt: What to encode; token ids are only checked.
+
+        Returns:
+            The ids, at least one and fewer than the context holds.
+
         Raises:
             InputError: Messages without a template, an unknown role, or token ids outside the vocabulary.
         """
@@ -124,6 +130,12 @@ class Engine(Protocol):
 
     def generate(self, work: Work) -> AsyncIterator[Piece]:
         """Yield an answer piece by piece; closing the iterator stops the work.
+
+        Args:
+            work: The request; its bundle must be resident.
+
+        Returns:
+            The pieces; the last one has a finish reason.
 
         Raises:
             EngineError: The engine died, or the bundle is not resident.
@@ -136,6 +148,9 @@ class Engine(Protocol):
 
     async def load(self, bundle: ResidentBundle) -> None:
         """Bring a bundle into every worker and pin it in host memory.
+
+        Args:
+            bundle: A bundle with a fresh id.
 
         Raises:
             BundleFormatError: A worker refused the files.

@@ -70,6 +70,14 @@ def read_layers(path: Path, root: Path | None, fingerprint: str) -> tuple[Bundle
 def cast_layer(layer: LayerWeights, dtype: torch.dtype, module: str) -> LayerWeights:
     """Return a layer in the engine's dtype.
 
+    Args:
+        layer: The layer as its file has it.
+        dtype: dtype of the engine.
+        module: Path of its module, for the error's text.
+
+    Returns:
+        A new layer; the old one is left as it is.
+
     Raises:
         BundleFormatError: A value does not fit the dtype.
     """

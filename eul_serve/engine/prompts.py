@@ -34,6 +34,12 @@ class Prompts:
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Return the token ids of a prompt.
 
+        Args:
+            prompt: What to encode; text gets the special tokens of the tokenizer, messages those of the template.
+
+        Returns:
+            The ids, at least one and fewer than the context holds.
+
         Raises:
             InputError: An empty or too long prompt, messages without a template, an unknown role, or a bad token id.
         """
@@ -48,6 +54,9 @@ class Prompts:
 
     def check(self, ids: tuple[int, ...]) -> None:
         """Check that token ids are a prompt that leaves room for an answer.
+
+        Args:
+            ids: The prompt.
 
         Raises:
             InputError: None at all, too many, or one outside the vocabulary.

@@ -42,6 +42,10 @@ class Slots:
     def put(self, slot: int, layer: LayerWeights) -> None:
         """Copy a bundle's layer into a slot.
 
+        Args:
+            slot: Number of the slot; what was in it is gone.
+            layer: Weights of any rank up to the maximum.
+
         Raises:
             CapacityError: The rank is higher than the slots allow.
             BundleMismatchError: The width differs from the module's.
