@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from eul_serve.cli.failure import report
+from eul_serve.failure import report
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class LazyGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, *_: object, **__: object
     ) -> NoReturn:
         """Run a command line and leave with its exit status; the one place where errors end."""
-        words = list(sys.argv[1:] if args is None else args)
+        words = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             status = super().main(words, prog_name, standalone_mode=False)
         except BaseException as error:
-            sys.exit(report(error, as_json="--json" in words))
+            sys.exit(report(error, program="eul", as_json="--json" in words))
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -11,9 +11,10 @@ import click
 
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import json_option, parse_reference, registry_option
-from eul_serve.cli.text import echo_json, echo_table, plain, size
+from eul_serve.cli.text import echo_json, echo_table, size
 from eul_serve.format import BundleConfig, Reference
 from eul_serve.format.bundle import CONFIG_FILE
+from eul_serve.plain import plain
 from eul_serve.registry import Registry
 
 

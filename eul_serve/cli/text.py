@@ -1,4 +1,4 @@
-"""Text for people: stored words made harmless for a terminal, sizes and tables."""
+"""Text for people and programs: sizes, tables and JSON documents."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from eul_serve.plain import plain
+
 MIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, so that no digest is broken."""
-
-
-def plain(text: str) -> str:
-    """Return text on one line, with characters that a terminal would obey written out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def size(count: int) -> str:

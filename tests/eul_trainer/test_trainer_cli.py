@@ -186,8 +186,14 @@ def test_a_row_without_the_field_is_named_by_file_and_line(
 
 
 def test_errors_with_json_are_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["fuse", str(tmp_path / "a"), "--out", str(tmp_path / "out"), "--json"]) == 2
-    assert "expected a directory" in json.loads(capsys.readouterr().out)["error"]
+    """The same document as `eul` prints, and nothing beside it."""
+    line = ["fuse", str(tmp_path / "a"), "--out", str(tmp_path / "out")]
+    message = fails(capsys, *line)[1]
+    assert cli.run([*line, "--json"]) == 2
+    printed = capsys.readouterr()
+    error = {"exit_status": 2, "kind": "InputError", "message": message}
+    assert (json.loads(printed.out), printed.err) == ({"error": error}, "")
+    assert "expected a directory" in message
 
 
 def test_fuse_wants_model_and_retain_together(
@@ -220,8 +226,18 @@ def test_an_unexpected_error_is_called_a_bug(
     assert cli.run(["fit"]) == 1
     assert "this is a bug" in capsys.readouterr().err
     monkeypatch.setenv("EUL_DEBUG", "1")
-    with pytest.raises(ModuleNotFoundError):
-        cli.run(["fit"])
+    assert cli.run(["fit"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_package_names_the_extra(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; from eul_trainer.cli.main import main; main()"  # as where it is not
+    )
+    line = [sys.executable, "-c", code, "revoke", "x", "--request", "r", "--out", str(tmp_path / "out")]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "eul-train: this command needs the package 'torch'; pip install 'eul-serve[train]'\n"
 
 
 def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:

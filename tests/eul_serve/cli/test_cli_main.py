@@ -60,21 +60,26 @@ def failing() -> Iterator[click.Group]:
 @pytest.mark.parametrize(
     ("how", "status", "message"),
     [
-        ("bug", 1, "eul: unexpected ZeroDivisionError: two\\nlines; this is a bug, EUL_DEBUG=1 shows where\n"),
+        ("bug", 1, "eul: unexpected ZeroDivisionError: two lines; this is a bug, EUL_DEBUG=1 shows where\n"),
         ("capacity", 6, "eul: no room\n"),
         ("engine", 7, "eul: dead\n"),
         ("interrupt", 130, "\neul: interrupted\n"),
-        ("package", 2, "eul: this command needs the package 'grpc'; pip install 'eul-serve[server]'\n"),
+        ("package", 2, "eul: this command needs the package 'grpc'; pip install 'eul-serve[client]'\n"),
         ("exit", 9, ""),
         ("file", 2, "eul: Could not open file 'x': gone\n"),
     ],
 )
-def test_every_error_ends_in_one_line_and_a_status(failing: click.Group, how: str, status: int, message: str) -> None:
+def test_every_error_ends_in_one_line_and_a_status(
+    failing: click.Group, how: str, status: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)  # as where it is not installed
     result = CliRunner().invoke(failing, ["fail", how])
     assert (result.exit_code, result.stderr, result.stdout) == (status, message, "")
     if message:
         as_json = CliRunner().invoke(failing, ["fail", how, "--json"])
-        assert json.loads(as_json.stdout)["error"]["exit_status"] == status
+        error = json.loads(as_json.stdout)["error"]
+        assert error == {"exit_status": status, "kind": error["kind"], "message": message.strip()[len("eul: ") :]}
+        assert as_json.stderr.strip() == ""
 
 
 def test_a_traceback_is_shown_only_when_asked_for(failing: click.Group) -> None:
@@ -98,6 +103,11 @@ def test_every_registry_command_has_examples_and_json(name: str) -> None:
     assert page.exit_code == 0
     assert f"    eul {name}" in page.stdout
     assert "--json" in page.stdout
+
+
+def test_no_word_at_all_is_a_question_for_help() -> None:
+    alone, asked = (CliRunner().invoke(group, words) for words in ([], ["--help"]))
+    assert (alone.exit_code, alone.stdout, alone.stderr) == (0, asked.stdout, "")
 
 
 def test_version_is_the_packages() -> None:

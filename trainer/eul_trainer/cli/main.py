@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from eul_serve.errors import EulError
+from eul_serve.failure import report
 
 COMMANDS = {
     "base": "eul_trainer.cli.base",
@@ -19,7 +19,6 @@ COMMANDS = {
     "revoke": "eul_trainer.cli.revoke",
     "eval": "eul_trainer.cli.evaluate",
 }
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -58,33 +57,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `eul-train` and exit with its status."""
     # OpenMP's threads spin while they wait, which on a shared machine makes training several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    given = sys.argv[1:] if arguments is None else arguments
+    given = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     sys.exit(run(given))
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line and return its exit status; errors become one line on stderr."""
+    """Run a command line and return its exit status; errors become one line on stderr, or JSON on stdout."""
     try:
         result = group.main(args=arguments, prog_name="eul-train", standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code, arguments)
-    except click.Abort:
-        return _fail("interrupted", INTERRUPTED, arguments)
-    except EulError as error:
-        return _fail(str(error), error.exit_status, arguments, error)
-    except Exception as error:
-        return _fail(f"{type(error).__name__}: {error} (this is a bug; please report it)", 1, arguments, error)
-
-
-def _fail(message: str, status: int, arguments: list[str], error: Exception | None = None) -> int:
-    if error is not None and os.environ.get("EUL_DEBUG") == "1":
-        raise error
-    line = " ".join(message.split())
-    if "--json" in arguments:
-        emit({"error": line})
-    click.echo(f"eul-train: {line}", err=True)
-    return status
+    except BaseException as error:
+        return report(error, program="eul-train", as_json="--json" in arguments)
+    return result if isinstance(result, int) else 0
 
 
 def emit(result: dict[str, Any]) -> None:
