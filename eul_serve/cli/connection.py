@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,6 +74,7 @@ def connect(
     Raises:
         InputError: An option is not acceptable.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # every error is one line of ours; read when grpc is imported
     from eul_serve.client import Client, Settings
 
     if token_file is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ Prompt = str | Sequence[int] | Sequence[tuple[str, str]]
 READINESS = "eul_serve.v1.GenerationService"
 
 _ROLES = {"system": pb.ROLE_SYSTEM, "user": pb.ROLE_USER, "assistant": pb.ROLE_ASSISTANT}
+_TOKEN = re.compile(r"[!-~]+")
 _OPTIONS = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_permit_without_calls", 0))
 
 
@@ -45,6 +48,8 @@ class Settings:
     """Longest time of one call in seconds."""
 
     def __post_init__(self) -> None:
+        if self.token and not _TOKEN.fullmatch(self.token):  # not shown, as it may be a slip in a real one
+            raise InputError("token: expected printable ASCII without spaces, as `eul token` makes them")
         plaintext = not self.tls and self.ca_certificate is None
         if plaintext and self.token and not self.insecure and not Address.parse(self.address).is_loopback:
             raise InputError(
@@ -182,11 +187,20 @@ def _open(settings: Settings) -> grpc.Channel:
     address = str(Address.parse(settings.address))
     if settings.ca_certificate is None and not settings.tls:
         return grpc.insecure_channel(address, options=_OPTIONS)
-    try:
-        trusted = settings.ca_certificate.read_bytes() if settings.ca_certificate else None
-    except OSError as error:
-        raise InputError(f"--ca-cert {str(settings.ca_certificate)!r}: cannot read: {error.strerror}") from error
+    trusted = _read_certificate(settings.ca_certificate) if settings.ca_certificate else None
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted), options=_OPTIONS)
+
+
+def _read_certificate(path: Path) -> bytes:
+    """Return the bytes of a PEM file, checked here, as grpc would only write to the log what is wrong with it."""
+    try:
+        data = path.read_bytes()
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=data.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise InputError(f"--ca-cert {str(path)!r}: expected PEM certificates, found none that can be read") from error
+    except OSError as error:
+        raise InputError(f"--ca-cert {str(path)!r}: cannot read: {error.strerror}") from error
+    return data
 
 
 def _prompt(prompt: Prompt) -> pb.Prompt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, cast
@@ -30,6 +31,9 @@ _KINDS: dict[grpc.StatusCode, type[EulError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: EngineError,
 }
 
+_NOISE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+ (Failed to connect to remote host: )?")
+"""What grpc says before it comes to the point."""
+
 
 class _Call(Protocol):
     """What we use of grpc's error, which is its call."""
@@ -56,11 +60,19 @@ def rpc_errors(address: str) -> Iterator[None]:
     except grpc.RpcError as error:
         call = cast(_Call, error)
         code, details = call.code(), " ".join((call.details() or "").split())
-        if code is grpc.StatusCode.UNAVAILABLE and not _answered(call):
-            raise EngineError(
-                f"server {address}: not reachable ({details}); start it with `eul serve`, or check the address and TLS"
-            ) from error
-        raise _KINDS.get(code, EulError)(details or f"server {address}: {code.name}") from error
+        raise _KINDS.get(code, EulError)(_message(address, code, details, _answered(call))) from error
+
+
+def _message(address: str, code: grpc.StatusCode, details: str, answered: bool) -> str:
+    """Return one line with the next step; the server's own words have it, those of grpc have not."""
+    if code is grpc.StatusCode.UNAVAILABLE and not answered:
+        reason = _NOISE.sub("", details)
+        return f"server {address}: not reachable ({reason}); start it with `eul serve`, or check the address and TLS"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not answered:
+        return f"server {address}: no answer in time; allow a longer timeout, or ask for fewer tokens"
+    if code is grpc.StatusCode.UNAUTHENTICATED or not details:
+        return f"server {address}: {details or code.name}"
+    return details
 
 
 def _answered(call: _Call) -> bool:

@@ -37,7 +37,9 @@ class Policy:
             IdentityError: No token, or one that nobody holds.
         """
         if not token:
-            raise IdentityError("no bearer token; send `authorization: Bearer TOKEN`")
+            raise IdentityError(
+                "no bearer token; send `authorization: Bearer TOKEN`; `eul` takes it from EUL_TOKEN or --token-file"
+            )
         digest, holder = hash_token(token), None
         for known, tenant in self.tokens.items():
             if hmac.compare_digest(known, digest):

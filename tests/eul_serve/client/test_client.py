@@ -17,6 +17,7 @@ import pytest
 from eul_serve.client import Client, Settings
 from eul_serve.client.failure import rpc_errors
 from eul_serve.errors import EngineError, EulError, InputError
+from tests.eul_serve.fake_engine import FakeEngine
 from tests.eul_serve.service_home import Service, ServiceHome, token_of
 
 MAIN = "from eul_serve.cli.main import main; main()"
@@ -26,7 +27,7 @@ MAIN = "from eul_serve.cli.main import main; main()"
 async def service(home: ServiceHome) -> AsyncIterator[Service]:
     home.publish("poems", "stable", seed=1)
     home.write_policy(acme={"default": "poems:stable", "bundles": ["poems"], "rights": ["logprobs"]})
-    async with home.serve() as running:
+    async with home.serve(FakeEngine(home.fingerprint, step=0.01)) as running:
         yield running
 
 
@@ -86,8 +87,18 @@ async def test_classify_and_health(service: Service, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "token", "status", "text"),
     [
-        (["generate", "x"], "", 5, "no bearer token"),
-        (["generate", "x"], "wrong", 5, "unknown bearer token"),
+        (["generate", "x"], "", 5, "SERVER: no bearer token"),
+        (["generate", "x"], "", 5, "EUL_TOKEN or --token-file"),
+        (["generate", "x", "--stream"], "", 5, "SERVER: no bearer token"),
+        (["classify", "x", "--label", "a", "--label", "b"], "", 5, "SERVER: no bearer token"),
+        (["generate", "x"], "wrong", 5, "SERVER: unknown bearer token; ask"),
+        (["generate", "x", "--stream"], "wrong", 5, "SERVER: unknown bearer token"),
+        (["classify", "x", "--label", "a", "--label", "b"], "wrong", 5, "SERVER: unknown bearer token"),
+        (["generate", "x"], "wr\u00f6ng", 2, "token: expected printable ASCII"),
+        (["generate", "x"], "wrong\nwrong", 2, "token: expected printable ASCII"),
+        (["health", "--tls", "--timeout", "20"], "", 7, "SERVER: not reachable"),
+        (["health", "--ca-cert", __file__], "", 2, "expected PEM"),
+        (["generate", "x", "--max-tokens", "60", "--timeout", "0.3"], token_of("acme"), 7, "SERVER: no answer in time"),
         (["generate", "x", "--adapter", "novels"], token_of("acme"), 5, "no such adapter"),
         (["generate", "x", "--adapter", ".."], token_of("acme"), 2, "bundle name"),
         (["generate", "x" * 64], token_of("acme"), 2, "64 tokens"),
@@ -106,8 +117,30 @@ async def test_errors_are_one_line_and_a_status(
     done = await eul(service, *words, token=token)
     assert (done.returncode, done.stdout) == (status, "")
     assert len(done.stderr.splitlines()) == 1
-    assert text in done.stderr
+    assert text.replace("SERVER", f"server {service.address}") in done.stderr
     assert "wrong" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["health"], ["generate", "x"], ["generate", "x", "--stream"], ["classify", "x", "--label", "a"]]
+)
+def test_the_commands_without_a_server_name_the_address_and_the_next_step(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *words, "--server", "127.0.0.1:1"],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "EUL_TOKEN": "token"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (7, "")
+    line = (
+        "eul: server 127.0.0.1:1: not reachable (Connection refused); start it with `eul serve`, or check the address"
+    )
+    assert done.stderr == f"{line} and TLS\n"
+
+
+def test_a_certificate_file_without_a_certificate(tmp_path: Path) -> None:
+    for data in (b"", b"-----BEGIN CERTIFICATE-----\n", bytes(range(256))):
+        (tmp_path / "ca.pem").write_bytes(data)
+        with pytest.raises(InputError, match=r"ca\.pem.*expected PEM"):
+            Client("127.0.0.1:1", settings=Settings(ca_certificate=tmp_path / "ca.pem"))
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
