@@ -7,8 +7,10 @@ a model. `eul serve` names itself in `EUL_FRONT`; in any other program nothing i
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
+from contextlib import suppress
 
 FRONT = "EUL_FRONT"
 """Environment variable with the process id of the server."""
@@ -24,14 +26,23 @@ def announce_front() -> None:
 
 
 def watch() -> None:
-    """Watch the parent from a thread, in a child of the server; calling it again changes nothing."""
+    """Watch the server from a thread, in a child of it; calling it again changes nothing."""
     front = os.environ.get(FRONT)
     if front is None or front == str(os.getpid()) or any(one.name == _THREAD for one in threading.enumerate()):
         return
-    threading.Thread(target=_leave_with, args=(os.getppid(),), name=_THREAD, daemon=True).start()
+    threading.Thread(target=_leave_with, args=(int(front),), name=_THREAD, daemon=True).start()
 
 
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
+def _leave_with(front: int) -> None:
+    with suppress(ProcessLookupError):  # it was gone before we looked
+        _wait_for_end(front)
     os._exit(1)  # nobody is left who could be told
+
+
+def _wait_for_end(front: int) -> None:
+    if hasattr(os, "pidfd_open"):  # Linux: wakes at once, and cannot mistake a later process for the server
+        select.select([os.pidfd_open(front)], [], [])
+        return
+    while True:
+        os.kill(front, 0)
+        time.sleep(_POLL_SECONDS)
