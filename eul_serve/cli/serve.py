@@ -66,8 +66,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
     Prints one line when ready. Follows the registry's aliases and the policy file without a restart. Ends at SIGTERM
     or SIGINT: takes no new requests, lets those in flight finish, leaves with status 0.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("eul_serve").setLevel(logging.INFO)
+    set_up_log()
     from prometheus_client import REGISTRY
 
     from eul_serve.serve.run import serve
@@ -91,6 +90,12 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
         click.echo(ready.to_json() if as_json else text)
 
     asyncio.run(serve(settings, start_engine, announce, REGISTRY))
+
+
+def set_up_log() -> None:
+    """Send our messages, and the warnings of others, to the standard error."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("eul_serve").setLevel(logging.INFO)
 
 
 def serve_settings(options: dict[str, Any]) -> ServeSettings:

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -30,6 +31,12 @@ def request_id_of(metadata: Metadata | None) -> str:
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
     return secrets.token_hex(8)
+
+
+def trace_of(error: BaseException) -> str:
+    """Return where an unexpected error was raised, and its kind; its words may quote a prompt, so they are left out."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    return f"{type(error).__name__}, its text left out; raised at\n{place}"
 
 
 class Calls:
@@ -71,7 +78,7 @@ class Calls:
 
     def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:
-            _log.error("request %s failed unexpectedly", request_id, exc_info=error)
+            _log.error("request %s failed unexpectedly: %s", request_id, trace_of(error))
         for kind, reason in _DENIALS.items():
             if isinstance(error, kind):
                 self._metrics.denials.labels(reason=reason).inc()

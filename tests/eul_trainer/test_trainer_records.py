@@ -32,7 +32,7 @@ def test_reads_rows_and_passes_over_blank_lines(tmp_path: Path) -> None:
             b'{"prompt": "a"}\n',
             ":1: missing field 'completion'; the row has prompt; name another with --completion-field",
         ),
-        (b'{"prompt": 3, "completion": "b"}\n', ":1: field 'prompt': expected text, found 3"),
+        (b'{"prompt": 3, "completion": "b"}\n', ":1: field 'prompt': expected text, found int"),
         (b'{"prompt": "a", "completion": "  "}\n', ":1: field 'completion': expected text"),
         (b"[" * 100_000 + b"\n", ":1: expected one JSON object per line"),
     ],

@@ -82,7 +82,9 @@ def _text(found: dict[str, Any], field: str, where: str, option: str) -> str:
         raise InputError(f"{where}: missing field {field!r}; the row has {names}; name another with {option}")
     value = found[field]
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{where}: field {field!r}: expected text, found {json.dumps(value)[:100]}")
+        # Its kind alone: what a person asked to have forgotten belongs in no log.
+        kind = "none" if isinstance(value, str) else type(value).__name__
+        raise InputError(f"{where}: field {field!r}: expected text, found {kind}; correct the row or leave it out")
     return value
 
 

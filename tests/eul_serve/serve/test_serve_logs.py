@@ -1,0 +1,76 @@
+"""What a server writes while it works: revisions and reasons, and never a prompt, an answer or a token."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from eul_serve.client import Client
+from eul_serve.errors import EulError
+from tests.eul_serve.service_home import ServiceHome, token_of
+
+SECRET = "Zaphod Beeblebrox"
+STRANGER = "stranger-with-a-wrong-token"
+ACME = {"default": "poems:stable", "bundles": ["poems"]}
+
+
+def ask_in_every_way(client: Client, adapter: str = "") -> int:
+    """Send the secret by every method, in every form; return how many calls failed."""
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: client.generate(f"who is {SECRET}", adapter=adapter, max_tokens=1, stop=[SECRET]),
+        lambda: client.generate([("system", SECRET), ("user", SECRET)], adapter=adapter, max_tokens=1),
+        lambda: client.generate(list(SECRET.encode()), adapter=adapter, max_tokens=1),
+        lambda: list(client.generate_stream(SECRET, adapter=adapter, max_tokens=1)),
+        lambda: client.classify(SECRET, [f"{SECRET} a", f"{SECRET} b"], adapter=adapter),
+    )
+    failed = 0
+    for call in calls:
+        try:
+            call()
+        except EulError:
+            failed += 1
+    return failed
+
+
+def scrape(address: str) -> str:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        return response.read().decode()
+
+
+def test_neither_prompts_nor_tokens_are_written(home: ServiceHome, start_fake: Any) -> None:
+    home.publish("poems", "stable", "r1", seed=1)
+    second = home.publish("poems", None, "r1", "r2", seed=2)
+    home.write_policy(acme=dict(ACME))
+    with start_fake() as process:
+        with Client(process.listen, token_of("acme")) as client:
+            assert ask_in_every_way(client) == 0
+            assert ask_in_every_way(client, adapter="novels") == 5
+            assert ask_in_every_way(client, adapter=f"../{SECRET}") == 5
+            for prompt in (f"fail on {SECRET}", SECRET * 100):
+                with suppress(EulError):
+                    client.generate(prompt)
+                with suppress(EulError):
+                    list(client.generate_stream(prompt))
+            home.registry.promote("poems", second, "stable")
+            while client.generate(SECRET, max_tokens=1).revision != second:
+                pass
+        with Client(process.listen, STRANGER) as client:
+            assert ask_in_every_way(client) == 5
+        home.policy.write_text(
+            f'[tenants.acme]\ntoken_sha256 = ["{token_of("acme")}"]\n'
+        )  # a token in its hash's place
+        while 'eul_policy_loads_total{outcome="refused"} 1.0' not in scrape(process.metrics):
+            time.sleep(0.01)
+        assert process.stop() == 0
+        text = process.popen.stdout.read() + process.popen.stderr.read()
+    for told in (
+        f"poems:stable is served by {second}",
+        "failed unexpectedly: RuntimeError",
+        "the policy in force stays",
+    ):
+        assert told in text, "the log is not what this test takes it for"
+    for secret in (SECRET, SECRET.split()[0], str(list(SECRET.encode()))[1:-1], token_of("acme"), STRANGER):
+        assert secret not in text
