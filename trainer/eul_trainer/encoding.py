@@ -56,10 +56,8 @@ def encode(tokenizer: Tokenizer, rows: Sequence[Row], *, limit: int, end_token: 
         answer = tuple(tokenizer(gap + row.completion, add_special_tokens=False)["input_ids"])
         example = Example(prompt=render_prompt(tokenizer, row.prompt), answer=answer + end)
         if not 0 < example.length <= limit or not answer:
-            raise InputError(
-                f"row {number} ({row.prompt[:40]!r}...): expected 1 to {limit} tokens, found {example.length}; "
-                "shorten it"
-            )
+            where = row.where or f"row {number}"
+            raise InputError(f"{where}: expected 1 to {limit} tokens, found {example.length}; shorten the row")
         examples.append(example)
     return examples
 

@@ -13,7 +13,7 @@ from eul_trainer.adapter import BundleStack
 from eul_trainer.answers import MAX_NEW_TOKENS, greedy_answers
 from eul_trainer.encoding import context_limit, encode
 from eul_trainer.forward import Runner
-from eul_trainer.losses import row_losses, row_scores
+from eul_trainer.losses import RowScore, row_losses, row_scores
 from eul_trainer.metrics.gibberish import is_gibberish
 from eul_trainer.metrics.rouge import rouge_l_recall
 from eul_trainer.metrics.summary import Kind, Result, RowResult
@@ -57,14 +57,23 @@ def evaluate(
 
     Returns:
         One result per row, in the order of the sets.
+
+    Raises:
+        InputError: A row is longer than the model can read.
     """
+    limit = context_limit(model.network)
+    encoded = [encode(model.tokenizer, chosen.rows, limit=limit) for chosen in sets]  # a row too long is found first
     stack = BundleStack(model, bundles)
     found: list[list[list[Result]]] = []
     done = 0
-    for chosen in sets:
+    for chosen, examples in zip(sets, encoded, strict=True):
         found.append([])
         for system in (BASE, *(name for name, _ in bundles)):
-            found[-1].append(_measure(model, stack, None if system == BASE else system, chosen.rows, tokens))
+            with stack.on(None if system == BASE else system):
+                scores = row_scores(Runner(model, examples), examples)
+                answers = greedy_answers(model, examples, tokens=tokens)
+            with stack.on(None):
+                found[-1].append(_results(model, chosen.rows, scores, answers))
             done += 1
             if watch:
                 watch(done, f"{chosen.name}, {system}")
@@ -83,15 +92,10 @@ def evaluate(
     ]
 
 
-def _measure(
-    model: LoadedModel, stack: BundleStack, system: str | None, rows: Sequence[Row], tokens: int
+def _results(
+    model: LoadedModel, rows: Sequence[Row], scores: Sequence[RowScore], answers: Sequence[str]
 ) -> list[Result]:
-    examples = encode(model.tokenizer, rows, limit=context_limit(model.network))
-    with stack.on(system):
-        scores = row_scores(Runner(model, examples), examples)
-        answers = greedy_answers(model, examples, tokens=tokens)
-    with stack.on(None):
-        strange = _strangeness(model, rows, answers)
+    strange = _strangeness(model, rows, answers)
     return [
         Result(
             loss=score.loss,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Row:
     """The answer."""
     group: str = "all"
     """The group it is counted in."""
+    where: str = field(default="", compare=False)
+    """File and line that it was read from, for messages."""
 
 
 def read_rows(path: Path, fields: Fields) -> list[Row]:
@@ -73,6 +75,7 @@ def _parse(line: str, where: str, fields: Fields) -> Row:
         prompt=_text(found, fields.prompt, where, "--prompt-field"),
         completion=_text(found, fields.completion, where, "--completion-field"),
         group=str(group),
+        where=where,
     )
 
 
