@@ -8,6 +8,9 @@ with no second run of the model. A block whose layer does not run takes its v_i 
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,3 +118,21 @@ def compare(probe: Probe, found: dict[int, float]) -> None:
                 f"probe: token {token}: log-probability: expected {expected:.4f}, found {value:.4f}; bundles are not "
                 "applied as they should be in this engine, so it does not serve"
             )
+
+
+class ProbeDirectory:
+    """A directory for the probe bundle, removed at the end."""
+
+    def __init__(self, root: Path | None) -> None:
+        """Choose the place: under the verified cache where there is one, as workers load from nowhere else."""
+        self._root = root
+
+    def __enter__(self) -> Path:
+        if self._root is not None:
+            self._root.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=".probe-", dir=self._root)
+        self._path = Path(made if self._root is not None else os.path.realpath(made))
+        return self._path / "bundle"
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)

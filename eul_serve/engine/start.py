@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,9 @@ MANAGER = "eul_serve.engine.manager.BundleWorkerManager"
 
 def check_model(model: Path) -> None:
     """Check that vLLM can serve a model with adapters.
+
+    Args:
+        model: Directory of the model.
 
     Raises:
         InputError: The directory is no model, or vLLM does not have it or its adapters.
@@ -36,6 +37,12 @@ def check_model(model: Path) -> None:
 
 def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
     """Start vLLM with the settings, without yet believing it.
+
+    Args:
+        settings: How to start.
+
+    Returns:
+        A running AsyncLLM.
 
     Raises:
         InputError: vLLM refuses a setting.
@@ -146,21 +153,3 @@ def check_report(rank: int, report: dict[str, Any]) -> None:
         raise EngineError(f"worker {rank}: plugin version: expected {PLUGIN_VERSION}, found {report['plugin']}")
     if not report["modules"]:
         raise EngineError(f"worker {rank}: expected wrapped modules, found none")
-
-
-class ProbeDirectory:
-    """A directory for the probe bundle, removed at the end."""
-
-    def __init__(self, root: Path | None) -> None:
-        """Choose the place: under the verified cache where there is one, as workers load from nowhere else."""
-        self._root = root
-
-    def __enter__(self) -> Path:
-        if self._root is not None:
-            self._root.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(prefix=".probe-", dir=self._root)
-        self._path = Path(made if self._root is not None else os.path.realpath(made))
-        return self._path / "bundle"
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)

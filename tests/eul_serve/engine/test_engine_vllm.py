@@ -168,10 +168,10 @@ async def test_closing_the_iterator_stops_the_work(engine: Any) -> None:
         break
     await pieces.aclose()
     for _ in range(100):
-        if engine._llm.get_num_unfinished_requests() == 0:
+        if engine._llm.live.get_num_unfinished_requests() == 0:
             break
         await asyncio.sleep(0.05)
-    assert engine._llm.get_num_unfinished_requests() == 0
+    assert engine._llm.live.get_num_unfinished_requests() == 0
     await answer(engine, work(None))
 
 
@@ -240,7 +240,7 @@ async def test_a_worker_itself_checks_what_it_loads(engine: Any, new_bundle: New
         if message == "changed":
             weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
         with pytest.raises(Exception, match=message):
-            await engine._llm.add_lora(LoRARequest(lora_name=path, lora_int_id=700, lora_path=path))
+            await engine._llm.live.add_lora(LoRARequest(lora_name=path, lora_int_id=700, lora_path=path))
     assert await engine.resident() == frozenset()
     await engine.check()
 
@@ -270,7 +270,7 @@ async def test_zz_the_worker_dies_rather_than_answer_from_the_denied_base(engine
     """The last test with this engine: the front end's check is off, so the worker's own is what is left."""
     bundle = new_bundle(61)
     await engine.load(bundle)
-    await engine._llm.collective_rpc("eul_deny_base", args=(True,))
+    await engine._llm.live.collective_rpc("eul_deny_base", args=(True,))
     tokens, _ = await answer(engine, work(bundle))
     assert tokens  # a bundle is still served
     with pytest.raises(EngineError, match="the engine failed"):

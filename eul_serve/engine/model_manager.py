@@ -1,0 +1,163 @@
+"""The adapter manager of one worker's model: wraps its blocks, and keeps which rows of a step are whose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from eul_serve.engine.compat import (
+    LoRAMapping,
+    LoRAMappingType,
+    LoRAModel,
+    LRUCacheLoRAModelManager,
+    feed_forward_modules,
+    missing_prefixes,
+)
+from eul_serve.engine.layer import UnlearningLayer
+from eul_serve.engine.plugin import PLUGIN_VERSION
+from eul_serve.engine.settings import WorkerSettings
+from eul_serve.engine.slots import Slots
+from eul_serve.engine.step import Step
+from eul_serve.errors import EngineError, InputError
+from eul_serve.format.weights import LayerWeights
+
+
+class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
+    """A bundle as vLLM's caches hold it."""
+
+
+class WarmUpModel(BundleModel):
+    """A warm-up adapter: both kinds of layer see its rows, so that graphs are recorded with both."""
+
+
+class SlotWeights:
+    """One layer under the names that vLLM looks for."""
+
+    def __init__(self, layer: LayerWeights) -> None:
+        """Hold a layer."""
+        self.lora_a, self.lora_b = layer, None
+
+
+class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is not typed
+    """Wraps the model's blocks and keeps the rows of the running step."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Take vLLM's arguments; `vllm_config` holds our settings."""
+        config: Any = kwargs["vllm_config"]
+        self.settings = WorkerSettings.from_config(config.additional_config)
+        if isinstance(config.additional_config, dict):
+            # Part of the key of compiled graphs: one compiled without our layers is never taken for one with them.
+            config.additional_config.setdefault("eul", {})["plugin"] = PLUGIN_VERSION
+        self.width = config.model_config.get_hidden_size()
+        self.eager = config.model_config.enforce_eager
+        self.layers: dict[str, UnlearningLayer] = {}
+        self.deny_base = False
+        self._spare_slots = 0
+        self._last_rows: tuple[Any, tuple[int | None, ...]] | None = None
+        super().__init__(*args, **kwargs)
+
+    @property
+    def lora_slots(self) -> int:
+        """Bundles and adapters that can be in one batch; one more while vLLM makes its LoRA layers on a CPU."""
+        return int(self.lora_config.max_loras) + self._spare_slots
+
+    def _create_lora_modules(self) -> None:
+        if self.settings.plain_lora:
+            self._spare_slots = int(torch.device(self.device).type == "cpu")
+            super()._create_lora_modules()
+            self._spare_slots = 0
+        found = feed_forward_modules(self)
+        if not found and not missing_prefixes(self.model):
+            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
+        slots, device = self.lora_slots, torch.device(self.device)
+        fixed_shape = device.type == "cuda" and not self.eager
+        self.step = Step(slots, self.max_num_batched_tokens, device, fixed_shape=fixed_shape)
+        for path, module in found.items():
+            weights = Slots(slots, self.lora_config.max_lora_rank, self.width, self.lora_config.lora_dtype, device)
+            layer = UnlearningLayer(path, module, weights, self.step)
+            parent, _, name = path.rpartition(".")
+            setattr(self.model.get_submodule(parent), name, layer)
+            self.register_module(path, layer)
+            self.layers[path] = layer
+
+    def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
+        """Return a warm-up adapter of the highest rank, all zero."""
+        rank = self.lora_config.max_lora_rank
+        zero = torch.zeros(1, 1, dtype=self.lora_config.lora_dtype)
+        layer = LayerWeights(zero.expand(rank, self.width), zero.expand(self.width, rank), None)
+        return WarmUpModel(lora_id, rank, {path: SlotWeights(layer) for path in self.layers})
+
+    def _add_adapter(self, lora: LoRAModel) -> None:
+        if isinstance(lora, BundleModel):
+            self._registered_adapters[lora.id] = lora
+        else:
+            super()._add_adapter(lora)
+
+    def pin_adapter(self, lora_id: int) -> bool:
+        """Pin an adapter; a bundle in host memory alone, so that more can be resident than there are slots."""
+        if isinstance(self.get_adapter(lora_id), BundleModel):
+            self._pin_lora_in_cpu_cache(lora_id)
+            return True
+        return bool(super().pin_adapter(lora_id))
+
+    def set_adapter_mapping(self, mapping: LoRAMapping) -> None:
+        """Take up the rows of the next step.
+
+        Args:
+            mapping: Adapter id of every row and every prompt; 0 is the base.
+
+        Raises:
+            EngineError: A row's bundle is not in a slot, or a row has none where the base is denied.
+        """
+        slots = tuple(self.lora_index_to_id)
+        if mapping.type != LoRAMappingType.LANGUAGE:
+            super().set_adapter_mapping(mapping)
+        elif self._last_rows != (mapping, slots):
+            self._set_rows(mapping, slots)
+            bundles = {id for id in slots if id is not None and self._is_bundle(id)}
+            self._last_mapping = None
+            super().set_adapter_mapping(_without(mapping, bundles))
+            self._last_rows = (mapping, slots)
+
+    def _set_rows(self, mapping: LoRAMapping, slots: tuple[int | None, ...]) -> None:
+        places = {id: slot for slot, id in enumerate(slots) if id is not None}
+        used = set(mapping.index_mapping) | set(mapping.prompt_mapping)
+        if lost := used - places.keys() - {0}:
+            raise EngineError(f"adapter {min(lost)}: scheduled but not resident; no answer is given without its bundle")
+        if self.deny_base and 0 in used:
+            raise EngineError("a request without a bundle was scheduled, but the base model is denied")
+        self.step.set_rows([places.get(id, -1) for id in mapping.index_mapping])
+
+    def _is_bundle(self, lora_id: int) -> bool:
+        adapter = self._registered_adapters.cache.get(lora_id)
+        return isinstance(adapter, BundleModel) and not isinstance(adapter, WarmUpModel)
+
+    def remove_all_adapters(self) -> None:
+        """Remove every adapter and forget the last step."""
+        super().remove_all_adapters()
+        self._last_rows = None
+        self.step.set_rows([])
+
+
+def _without(mapping: LoRAMapping, bundles: set[int]) -> LoRAMapping:
+    """Return a mapping in which rows of bundles look like base rows, as they are to vLLM's own LoRA layers."""
+    if not bundles:
+        return mapping
+    return replace(
+        mapping,
+        index_mapping=tuple(0 if id in bundles else id for id in mapping.index_mapping),
+        prompt_mapping=tuple(0 if id in bundles else id for id in mapping.prompt_mapping),
+    )
+
+
+def _describe_blocks(model: torch.nn.Module) -> str:
+    for module in model.modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) and len(list(module[0].children())) > 1:
+            parts = ", ".join(name for name, _ in module[0].named_children())
+            return (
+                "expected blocks with one module whose output is the feed-forward output (mlp, feed_forward or ffn), "
+                f"found {type(module[0]).__name__} with {parts}; this model cannot be served with unlearning layers"
+            )
+    return "expected a decoder made of blocks, found none; this model cannot be served with unlearning layers"

@@ -1,0 +1,141 @@
+"""Requests as vLLM runs them: answers piece by piece, and scores of given continuations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from eul_serve.engine.base import Piece, Sampling, Work
+from eul_serve.engine.compat import SamplingParams, delta_outputs, final_outputs, make_prompt
+from eul_serve.engine.llm import RunningLlm
+from eul_serve.engine.residents import adapter_of
+from eul_serve.errors import EngineError, EulError, InputError
+
+
+class Requests:
+    """Runs requests that were found acceptable."""
+
+    def __init__(self, llm: RunningLlm, max_context: int) -> None:
+        """Take a running vLLM.
+
+        Args:
+            llm: Where requests run.
+            max_context: Longest prompt and answer together, in tokens.
+        """
+        self._llm, self._max_context = llm, max_context
+
+    async def generate(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """Yield an answer piece by piece.
+
+        Args:
+            work: The request; its answer ends where the context does.
+
+        Yields:
+            The pieces; the last one has a finish reason.
+
+        Raises:
+            InputError: vLLM refuses the request.
+            EngineError: The engine died.
+        """
+        params = _sampling_params(work.sampling, self._max_context - len(work.token_ids))
+        async with aclosing(self._run(work, work.token_ids, params, work.id)) as outputs:
+            async for output in outputs:
+                yield _piece(output.outputs[0])
+
+    async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
+        """Return the summed log-probability in nats of each continuation after the prompt.
+
+        Args:
+            work: The prompt; its sampling is not used.
+            continuations: Token ids; all run at the same time.
+
+        Returns:
+            One sum for each, in their order.
+
+        Raises:
+            InputError: vLLM refuses a request.
+            EngineError: The engine died.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._score(work, number, ids)) for number, ids in enumerate(continuations)]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        return tuple(task.result() for task in tasks)
+
+    async def _score(self, work: Work, number: int, continuation: tuple[int, ...]) -> float:
+        tokens = work.token_ids + continuation
+        params = SamplingParams(
+            max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=final_outputs()
+        )
+        total = 0.0
+        async with aclosing(self._run(work, tokens, params, f"{work.id}-{number}")) as outputs:
+            async for output in outputs:
+                entries = output.prompt_logprobs[len(work.token_ids) :]
+                total = sum(entry[token].logprob for entry, token in zip(entries, continuation, strict=True))
+        return float(total)
+
+    async def likeliest(self, work: Work, count: int) -> dict[int, float]:
+        """Return the most likely next tokens after a prompt.
+
+        Args:
+            work: The prompt; its sampling is not used.
+            count: How many at least.
+
+        Returns:
+            Log-probability in nats by token.
+
+        Raises:
+            EngineError: The engine died.
+        """
+        params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=count, output_kind=final_outputs())
+        found: dict[int, float] = {}
+        async for output in self._run(work, work.token_ids, params, work.id):
+            found = {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
+        return found
+
+    async def _run(
+        self,
+        work: Work,
+        tokens: tuple[int, ...],
+        params: SamplingParams,
+        id: str,
+    ) -> AsyncGenerator[Any, None]:
+        prompt = make_prompt(tokens, work.salt)
+        adapter = None if work.bundle is None else adapter_of(work.bundle)
+        try:
+            async with aclosing(self._llm.live.generate(prompt, params, id, lora_request=adapter)) as outputs:
+                async for output in outputs:
+                    yield output
+        except EulError:
+            raise
+        except ValueError as error:
+            raise InputError(f"request: {error}") from error
+        except Exception as error:
+            raise EngineError(f"the engine failed: {error or type(error).__name__}") from error
+
+
+def _sampling_params(sampling: Sampling, room: int) -> SamplingParams:
+    return SamplingParams(
+        max_tokens=min(sampling.max_tokens, room),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        logprobs=0 if sampling.logprobs else None,
+        output_kind=delta_outputs(),
+    )
+
+
+def _piece(output: Any) -> Piece:  # noqa: ANN401  # vLLM is not typed
+    tokens = tuple(output.token_ids)
+    entries = output.logprobs or ()
+    return Piece(
+        text=output.text,
+        token_ids=tokens,
+        logprobs=tuple(float(entry[token].logprob) for entry, token in zip(entries, tokens, strict=bool(entries))),
+        finish_reason=output.finish_reason,
+    )
