@@ -40,6 +40,13 @@ def scrape(address: str) -> str:
         return response.read().decode()
 
 
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited 30 seconds in vain"
+        time.sleep(0.01)
+
+
 def test_neither_prompts_nor_tokens_are_written(home: ServiceHome, start_fake: Any) -> None:
     home.publish("poems", "stable", "r1", seed=1)
     second = home.publish("poems", None, "r1", "r2", seed=2)
@@ -55,15 +62,13 @@ def test_neither_prompts_nor_tokens_are_written(home: ServiceHome, start_fake: A
                 with suppress(EulError):
                     list(client.generate_stream(prompt))
             home.registry.promote("poems", second, "stable")
-            while client.generate(SECRET, max_tokens=1).revision != second:
-                pass
+            until(lambda: client.generate(SECRET, max_tokens=1).revision == second)
         with Client(process.listen, STRANGER) as client:
             assert ask_in_every_way(client) == 5
-        home.policy.write_text(
-            f'[tenants.acme]\ntoken_sha256 = ["{token_of("acme")}"]\n'
-        )  # a token in its hash's place
-        while 'eul_policy_loads_total{outcome="refused"} 1.0' not in scrape(process.metrics):
-            time.sleep(0.01)
+        part = home.policy.with_suffix(".part")  # replaced in one step, so that no poll sees half of it
+        part.write_text(f'[tenants.acme]\ntoken_sha256 = ["{token_of("acme")}"]\n')  # a token in its hash's place
+        part.replace(home.policy)
+        until(lambda: 'eul_policy_loads_total{outcome="refused"} 1.0' in scrape(process.metrics))
         assert process.stop() == 0
         text = process.popen.stdout.read() + process.popen.stderr.read()
     for told in (
