@@ -28,6 +28,12 @@ Ledger of what we stand in for. Each entry: target, why, how, and when it goes.
 `LRUCacheLoRAModelManager.pin_adapter`
     Why: vLLM pins in host memory *and* in a slot; more bundles are resident than there are slots.
     How: a bundle is pinned in host memory only. Goes when vLLM separates the two.
+`AsyncLLM.shutdown`
+    Why: vLLM stops its engine process with a signal. One that comes in the millisecond in which the process goes to
+    wait for work is not seen (CPython runs handlers between bytecodes, and does not wake a lock that is waited for by
+    then): the process sleeps on until it is killed, its workers with it.
+    How: `llm.RunningLlm.close` sends messages, which wake it, until it has ended.
+    Goes when vLLM stops the process with a message, or lets it wait with a timeout.
 `worker_extension_cls`, `VllmConfig.additional_config["eul"]`
     Why: the probe and our settings must reach every worker; the latter are part of the key of compiled graphs.
     How: public settings of vLLM; they stay.

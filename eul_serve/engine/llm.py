@@ -11,7 +11,7 @@ from eul_serve.engine.compat import stop_llm
 from eul_serve.errors import EngineError, EulError
 
 _SHUTDOWN_SECONDS = 30.0
-_POKE_SECONDS = 2.0
+_POKE_SECONDS = 0.5
 
 
 class RunningLlm:
@@ -49,11 +49,10 @@ class RunningLlm:
         if llm.output_handler is not None and not llm.get_num_unfinished_requests():
             llm.output_handler.cancel()  # else it reports the end of the engine as a failure
         stopping = asyncio.create_task(asyncio.to_thread(stop_llm, llm, _SHUTDOWN_SECONDS))
-        await asyncio.wait([stopping], timeout=_POKE_SECONDS)
-        if not stopping.done():
-            # vLLM's idle engine process may sleep through the signal until some message wakes it.
+        while not (await asyncio.wait([stopping], timeout=_POKE_SECONDS))[0]:
+            # The engine process may have gone to sleep past the signal (see the ledger); any message wakes it.
             with suppress(Exception):
-                await asyncio.wait_for(llm.list_loras(), 1.0)
+                await asyncio.wait_for(llm.list_loras(), _POKE_SECONDS)
         await stopping
 
 
@@ -72,4 +71,4 @@ def engine_failures() -> Iterator[None]:
     except EulError:
         raise
     except Exception as error:
-        raise EngineError(f"the engine failed: {error or type(error).__name__}; restart the server") from error
+        raise EngineError(f"the engine failed: {str(error) or type(error).__name__}; restart the server") from error

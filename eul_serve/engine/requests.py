@@ -114,7 +114,7 @@ class Requests:
         except ValueError as error:
             raise InputError(f"request: {error}") from error
         except Exception as error:
-            raise EngineError(f"the engine failed: {error or type(error).__name__}") from error
+            raise EngineError(f"the engine failed: {str(error) or type(error).__name__}") from error
 
 
 def _sampling_params(sampling: Sampling, room: int) -> SamplingParams:
