@@ -1,11 +1,13 @@
 # The CPU server. Build from the repository root:
-#   docker build -f deploy/serve.Dockerfile --build-arg BASE=python:3.11-slim-bookworm@sha256:... -t eul-serve .
+#   docker build -f deploy/serve.Dockerfile --build-arg BASE=python:3.11-slim-bookworm@sha256:... \
+#       --build-arg TORCH_INDEX=URL -t eul-serve .
 # BASE must carry a digest in anything that is released: a tag moves, a digest does not.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
 ARG TORCH=torch==2.13.0+cpu
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# The package index of torch's CPU builds, which torch's installation page names; there is no default.
+ARG TORCH_INDEX
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 RUN python -m pip install "uv>=0.9,<1" && python -m venv --without-pip /opt/eul
 
@@ -13,7 +15,8 @@ RUN python -m pip install "uv>=0.9,<1" && python -m venv --without-pip /opt/eul
 # torch comes first and alone: its index also holds old copies of other packages.
 WORKDIR /src
 COPY deploy/constraints-cpu.txt deploy/overrides.txt deploy/
-RUN uv pip install --python /opt/eul --no-deps --index-url "${TORCH_INDEX}" "${TORCH}"
+RUN test -n "${TORCH_INDEX}" || { echo "give --build-arg TORCH_INDEX=URL, the index of torch's CPU builds" >&2; exit 2; }; \
+    uv pip install --python /opt/eul --no-deps --index-url "${TORCH_INDEX}" "${TORCH}"
 COPY pyproject.toml ./
 RUN uv pip install --python /opt/eul --compile-bytecode \
         --constraints deploy/constraints-cpu.txt --overrides deploy/overrides.txt \
