@@ -1,12 +1,12 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test lint format bench lock clean help
+.PHONY: demo test test-py312 lint format bench lock clean help
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
 INPUTS := pyproject.toml deploy/constraints-cpu.txt deploy/overrides.txt .ci/install proto/build.py $(wildcard proto/eul_serve/v1/*.proto)
 
 help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 .venv/installed: $(INPUTS)
 	@.ci/install
@@ -27,12 +27,22 @@ lint: .venv/installed ## format, style, types, import rules and docstrings
 	@$(BIN)/lint-imports
 	@.tools/pydoclint/bin/pydoclint --quiet eul_serve trainer/eul_trainer
 
+PYTHON312 ?= python3.12
+NEEDS_TORCH := hostile weights fuzz golden writer
+test-py312: .venv/installed ## format, registry, policy and client on Python 3.12 without torch
+	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON312) .tools/py312
+	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server]" \
+	   pytest pytest-asyncio hypothesis cryptography
+	@.tools/py312/bin/python -m pytest -q tests/eul_serve/registry tests/eul_serve/policy tests/eul_serve/format \
+	   tests/eul_serve/client $(NEEDS_TORCH:%=--ignore tests/eul_serve/format/test_format_%.py)
+
 format: .venv/installed ## rewrite the code in the house style
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 bench: .venv/installed ## the long measurements, as JSON
-	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file; done
+	@$(BIN)/eul-train base --out build/base >&2
+	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file build/base; done
 
 lock: .venv/installed ## write the pinned versions of the CPU environment anew
 	@{ echo "# Pinned versions of the CPU environment; written by: make lock"; \
