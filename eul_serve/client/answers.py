@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from eul_serve.v1 import bundle_service_pb2 as bundles
 from eul_serve.v1 import generation_service_pb2 as pb
@@ -45,14 +46,7 @@ class Part:
     @classmethod
     def of(cls, message: pb.GenerateStreamResponse) -> Part:
         """Read the message."""
-        return cls(
-            text=message.text,
-            revision=message.revision,
-            finish_reason=_REASONS.get(message.finish_reason),
-            usage=Usage.of(message.usage),
-            token_ids=tuple(message.token_ids),
-            logprobs=tuple(message.logprobs),
-        )
+        return cls(**_values(message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +69,7 @@ class Answer:
     @classmethod
     def of(cls, message: pb.GenerateResponse) -> Answer:
         """Read the message."""
-        return cls(
-            text=message.text,
-            revision=message.revision,
-            finish_reason=_REASONS.get(message.finish_reason),
-            usage=Usage.of(message.usage),
-            token_ids=tuple(message.token_ids),
-            logprobs=tuple(message.logprobs),
-        )
+        return cls(**_values(message))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,3 +116,15 @@ class BundleAlias:
             state=state,
             default=message.default,
         )
+
+
+def _values(message: pb.GenerateResponse | pb.GenerateStreamResponse) -> dict[str, Any]:
+    """Return the fields that a whole answer and a piece of one have in common."""
+    return {
+        "text": message.text,
+        "revision": message.revision,
+        "finish_reason": _REASONS.get(message.finish_reason),
+        "usage": Usage.of(message.usage),
+        "token_ids": tuple(message.token_ids),
+        "logprobs": tuple(message.logprobs),
+    }

@@ -56,7 +56,7 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
-        arguments = AsyncEngineArgs(**keep_known(AsyncEngineArgs, _arguments(settings)))
+        arguments = AsyncEngineArgs(**keep_known(AsyncEngineArgs, vllm_arguments(settings)))
         config = arguments.create_engine_config()
     except ValueError as error:
         raise InputError(f"engine settings: {error}") from error
@@ -67,7 +67,8 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         raise EngineError(f"vLLM does not start: {error}; its own messages above say why") from error
 
 
-def _arguments(settings: EngineSettings) -> dict[str, Any]:
+def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """Return what our settings are in vLLM's words."""
     worker = WorkerSettings(plain_lora=False, bundles=settings.bundles)
     return {
         "model": str(settings.model),

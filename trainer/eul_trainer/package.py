@@ -93,19 +93,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_output(out: Path) -> None:
-    """Refuse an output directory that holds something, before any work is done.
-
-    Args:
-        out: The directory.
-
-    Raises:
-        InputError: It exists and is not an empty directory.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {str(out)!r}: expected a new or empty directory; name another one or remove it")
-
-
 def request_id(given: str | None, out: Path) -> str:
     """Return the request's id: the one given, or the output directory's name.
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from eul_serve.errors import CapacityError
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
+from eul_trainer.output import check_output, unfinished
 
 
 @click.command(name="eval")
@@ -72,7 +70,7 @@ def command(
     from eul_trainer.evaluate import EvalSet, evaluate, open_bundles
     from eul_trainer.metrics.summary import summarise, to_json
     from eul_trainer.model import load_model
-    from eul_trainer.package import check_output, versions
+    from eul_trainer.package import versions
     from eul_trainer.records import Fields, read_rows
     from eul_trainer.report import render_report
 
@@ -117,15 +115,7 @@ def _named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def _write(out: Path, files: dict[str, str]) -> None:
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir(parents=True)
+    with unfinished(out) as part:
         for name, text in files.items():
             (part / name).write_text(text, encoding="utf-8")
         os.replace(part, out)
-    except OSError as error:
-        raise CapacityError(
-            f"output {str(out)!r}: cannot write: {error.strerror}; free space or name another"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

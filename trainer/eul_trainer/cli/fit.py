@@ -77,7 +77,8 @@ def command(
     from eul_trainer.checkpoint import checkpoint_path
     from eul_trainer.fit import fit
     from eul_trainer.model import load_model
-    from eul_trainer.package import check_output, request_id
+    from eul_trainer.output import check_output
+    from eul_trainer.package import request_id
     from eul_trainer.records import Fields, read_rows, without
     from eul_trainer.settings import default_settings, override
 

@@ -57,7 +57,7 @@ def command(
     from eul_trainer.fusion.fuse import FuseSettings, fuse
     from eul_trainer.fusion.retained import RetainGram
     from eul_trainer.model import load_model
-    from eul_trainer.package import check_output
+    from eul_trainer.output import check_output
     from eul_trainer.records import Fields, read_rows
 
     given = {"rho": rho, "ridge": ridge}

@@ -21,7 +21,8 @@ from eul_trainer.fusion.retained import RetainGram
 from eul_trainer.fusion.shapes import checked_store
 from eul_trainer.fusion.solve import RHO
 from eul_trainer.fusion.store import Entry, Store, dump_store
-from eul_trainer.package import Parcel, check_output, write_parcel
+from eul_trainer.output import check_output
+from eul_trainer.package import Parcel, write_parcel
 from eul_trainer.settings import check
 from eul_trainer.statistics import LayerStatistics
 
