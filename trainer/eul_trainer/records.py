@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,16 @@ class Row:
     """The group it is counted in."""
     where: str = field(default="", compare=False)
     """File and line that it was read from, for messages."""
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Further keys that a data builder writes beside the three; reading passes them over."""
 
 
-def read_rows(path: Path, fields: Fields) -> list[Row]:
+def read_rows(path: Path, fields: Fields | None = None) -> list[Row]:
     """Read a JSON-lines file.
 
     Args:
         path: The file; blank lines are passed over.
-        fields: The fields to read.
+        fields: The fields to read; `prompt` and `completion` if not given.
 
     Returns:
         The rows, at least one.
@@ -51,6 +54,7 @@ def read_rows(path: Path, fields: Fields) -> list[Row]:
     Raises:
         InputError: The file is missing, empty or not UTF-8, or a row is not JSON or lacks a field.
     """
+    fields = fields or Fields()
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
     except OSError as error:
@@ -97,8 +101,30 @@ def without(rows: Sequence[Row], other: Iterable[Row]) -> list[Row]:
     return [row for row in rows if _key(row) not in taken]
 
 
+def shared(rows: Sequence[Row], other: Iterable[Row]) -> int:
+    """Return how many rows have a question and answer that both occur in `other`."""
+    return len(rows) - len(without(rows, other))
+
+
+def same_prompts(rows: Sequence[Row], other: Iterable[Row]) -> int:
+    """Return how many rows ask what a row of `other` asks, whatever the answer: worth a warning, no more."""
+    asked = {plain(row.prompt) for row in other}
+    return sum(plain(row.prompt) in asked for row in rows)
+
+
+def plain(text: str) -> str:
+    """Return a text as it is compared: Unicode NFKC, case folded, single spaces.
+
+    Source: Unicode Standard, section 3.13, definition D147 (compatibility caseless match).
+    """
+    folded = unicodedata.normalize("NFD", text)
+    for _ in range(2):
+        folded = unicodedata.normalize("NFKC", folded.casefold())
+    return " ".join(folded.split())
+
+
 def _key(row: Row) -> tuple[str, str]:
-    return " ".join(row.prompt.split()).casefold(), " ".join(row.completion.split()).casefold()
+    return plain(row.prompt), plain(row.completion)
 
 
 def digest_rows(rows: Sequence[Row]) -> str:
