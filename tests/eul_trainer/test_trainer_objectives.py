@@ -63,6 +63,7 @@ def make_view() -> View:
         teacher=torch.cat([logs(1 / 2, 1 / 2), logs(1 / 2, 1 / 2), torch.zeros(1, 2)]),
         targets=torch.zeros(3, dtype=torch.long),
         part=torch.tensor([FORGET, RETAIN, REFUSAL]),
+        rows=torch.tensor([0, 1, 2]),
         outputs=[(torch.tensor([[2.0]]), torch.tensor([[0.2]]))],
     )
 
@@ -94,7 +95,7 @@ def test_bounded_never_falls_below_its_cap(gap: float) -> None:
     """However far the forget logits run, the loss is at least minus the weighted cap."""
     view = View(
         logits=torch.tensor([[-gap, gap]]), teacher=torch.tensor([[5.0, 0.0]]), targets=torch.tensor([0]),
-        part=torch.tensor([FORGET]), outputs=[],
+        part=torch.tensor([FORGET]), rows=torch.tensor([0]),
     )  # fmt: skip
     weights = BoundedWeights()
     assert bounded_loss(view, weights).total.item() >= -weights.forget * weights.cap - 1e-5
@@ -109,6 +110,6 @@ def test_paper_is_the_printed_objective() -> None:
 def test_bounded_does_not_reward_beating_the_teacher() -> None:
     view = View(
         logits=logs(0.9, 0.1), teacher=logs(0.5, 0.5), targets=torch.zeros(1, dtype=torch.long),
-        part=torch.tensor([RETAIN]), outputs=[],
+        part=torch.tensor([RETAIN]), rows=torch.tensor([0]),
     )  # fmt: skip
     assert bounded_loss(view, BoundedWeights(alpha=0)).total.item() == 0

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 
-from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_bytes
 from eul_serve.peft import layers_of
 from eul_trainer.checkpoint import EVERY, RunState, load_checkpoint, save_checkpoint
-from eul_trainer.encoding import context_limit, encode
+from eul_trainer.example_sets import encode_sets
 from eul_trainer.model import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.result import FitResult
@@ -72,17 +71,8 @@ def fit(
 
 
 def prepare(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> Training:
-    """Encode the rows and put fresh layers on the model."""
-    limit = context_limit(model.network)
-    refused = [Row(prompt=row.prompt, completion=settings.refusal) for row in forget] if settings.refusal_rows else []
-    sets = (
-        encode(model.tokenizer, forget, limit=limit),
-        encode(model.tokenizer, retain, limit=limit),
-        encode(model.tokenizer, refused, limit=limit, end_token=True),
-    )
-    if not sets[1]:
-        raise InputError("retain rows: expected at least one, found none after taking out the rows to forget")
-    return Training(model, sets, settings)
+    """Encode the rows and make the model trainable."""
+    return Training(model, encode_sets(model, forget, retain, settings), settings)
 
 
 def _probes(state: RunState) -> list[float]:
@@ -94,7 +84,7 @@ def _advance(training: Training, state: RunState, losses: dict[str, float], targ
     due = probe_now(state.step, _probes(state), target)
     state.step += 1
     state.curve.append(losses)
-    if training.settings.objective == "paper" or not (due or state.step == training.settings.steps):
+    if training.spec.printed or not (due or state.step == training.settings.steps):
         return
     loss = losses["probe"] = training.probe()
     if math.isfinite(loss) and target.better(loss, state.best_loss):
@@ -111,11 +101,17 @@ def _finish(training: Training, state: RunState, data: str, before: float, resum
     trained = training.probe() if state.best_loss is None else state.best_loss
     settle(training, settings.settle)
     return FitResult(
-        config=training.config,
+        config=training.trainable.config,
         base=training.runner.model.base,
         data=data,
-        layers=layers_of(training.peft),
-        statistics=layer_statistics(training.runner, training.peft, training.forget),
+        layers=layers_of(training.trainable.network),
+        statistics=layer_statistics(
+            training.runner,
+            training.trainable.network,
+            training.sets.forget,
+            settings.statistics,
+            settings.statistics_rank,
+        ),
         curve=state.curve,
         steps=state.best_step or state.step,
         before=before,

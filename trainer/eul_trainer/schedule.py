@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from eul_trainer.objectives.catalog import OBJECTIVES
 from eul_trainer.settings import FitSettings
 
 WARM_UP_STEPS = 3
-"""Steps of linear warm-up of the bounded objective."""
+"""Steps of linear warm-up, after which the rate stays as it is."""
 WARM_UP_RATIO = 0.06
 """Share of all steps that the paper warms up."""
 
@@ -24,6 +25,8 @@ class Draw:
     """Rows to keep."""
     refusal: tuple[int, ...] = ()
     """Rows to forget whose answer becomes the refusal."""
+    masked: tuple[int, ...] = ()
+    """Rows to forget whose missing words become the answer."""
 
 
 def draw(settings: FitSettings, step: int, forget: int, retain: int) -> Draw:
@@ -38,12 +41,15 @@ def draw(settings: FitSettings, step: int, forget: int, retain: int) -> Draw:
     Returns:
         The rows.
     """
-    if settings.objective == "paper":
+    spec = OBJECTIVES[settings.objective]
+    if spec.printed:
         return _alternating(settings, step, forget, retain)
+    lose = stream(settings.seed, 0, forget, step * settings.forget_rows, settings.forget_rows)
+    refuse = stream(settings.seed, 2, forget, step * settings.refusal_rows, settings.refusal_rows)
     return Draw(
-        forget=stream(settings.seed, 0, forget, step * settings.forget_rows, settings.forget_rows),
+        forget=lose,
         retain=stream(settings.seed, 1, retain, step * settings.retain_rows, settings.retain_rows),
-        refusal=stream(settings.seed, 2, forget, step * settings.refusal_rows, settings.refusal_rows),
+        refusal=lose if spec.paired else refuse,
     )
 
 
@@ -53,7 +59,8 @@ def _alternating(settings: FitSettings, step: int, forget: int, retain: int) -> 
     epoch, place = divmod(step, keep + lose)
     if place < keep:
         return Draw(retain=_slice(settings, 1, retain, epoch, place))
-    return Draw(forget=_slice(settings, 0, forget, epoch, place - keep))
+    forgotten = _slice(settings, 0, forget, epoch, place - keep)
+    return Draw(forget=forgotten, masked=forgotten)
 
 
 def _slice(settings: FitSettings, name: int, count: int, epoch: int, place: int) -> tuple[int, ...]:
@@ -79,7 +86,7 @@ def permutation(seed: int, name: int, count: int, epoch: int) -> tuple[int, ...]
 
 def rate(settings: FitSettings, step: int) -> float:
     """Return the learning rate of a step."""
-    if settings.objective == "paper":
+    if OBJECTIVES[settings.objective].printed:
         warm = max(1, round(WARM_UP_RATIO * settings.steps))
         if step < warm:
             return settings.learning_rate * (step + 1) / warm

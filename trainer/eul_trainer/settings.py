@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eul_serve.errors import InputError
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
+from eul_trainer.objectives.catalog import OBJECTIVES, make_weights
 
-OBJECTIVES = ("bounded", "paper")
+TRAINABLE = ("layer", "lora", "full")
+"""What can be trained: unlearning layers, a LoRA, or all weights."""
+RETAIN_TERMS = ("nll", "kl")
+"""How retained answers are held: their loss, or their divergence from the base model."""
+STATISTICS = ("units", "full", "none")
+"""What is stored for a later fusion: moments of the hidden units, those of the inputs too, or nothing."""
 REFUSAL = "I'm sorry, I don't have any information about that."
 
 
@@ -18,7 +25,13 @@ class FitSettings:
     """Everything that decides a trained layer, apart from the data and the base model."""
 
     objective: str = "bounded"
-    """Objective: bounded or paper."""
+    """Objective, by its name in the catalog."""
+    trainable: str = "layer"
+    """What is trained: layer, lora or full."""
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weights of the objective that differ from its defaults."""
+    retain_term: str | None = None
+    """Retain term of an objective that has a choice: nll or kl; None takes the objective's own."""
     rank: int = 16
     """Hidden units per layer."""
     activation: str = "relu"
@@ -42,9 +55,22 @@ class FitSettings:
 
     settle: float = 0.3
     """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
+    scale: float = 4.0
+    """Largest factor (and inverse of the smallest) that brings the final layer to its target; 1 leaves it as it is."""
+    unrelated_limit: float = 1.0
+    """Rise of the loss on unrelated rows at which the run is given up, nats; 0 measures nothing."""
+    statistics: str = "units"
+    """Moments stored for a later fusion: units, full (the inputs' too) or none."""
+    statistics_rank: int = 0
+    """Eigenvectors kept of a Gram of inputs; 0 keeps it exactly."""
 
     def __post_init__(self) -> None:
         check(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
+        check(self.trainable in TRAINABLE, "trainable", self.trainable, f"one of {', '.join(TRAINABLE)}")
+        term = self.retain_term
+        check(term is None or term in RETAIN_TERMS, "retain-term", term, f"one of {', '.join(RETAIN_TERMS)}")
+        for name, value in self.weights.items():
+            check(isinstance(value, (int, float)) and math.isfinite(value), f"weight {name}", value, "a finite number")
         check(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
         check(1 <= self.rank <= MAX_RANK, "rank", self.rank, f"1 to {MAX_RANK}")
         check(1 <= self.steps <= 1_000_000, "steps", self.steps, "1 to 1000000")
@@ -52,9 +78,14 @@ class FitSettings:
         check(0 <= self.init_seed < 2**31, "init-seed", self.init_seed, "0 to 2147483647")
         check(0 < self.learning_rate <= 1, "learning-rate", self.learning_rate, "above 0 and at most 1")
         check(0 <= self.settle <= 1e6, "settle", self.settle, "0 to 1000000")
+        check(self.statistics in STATISTICS, "statistics", self.statistics, f"one of {', '.join(STATISTICS)}")
+        check(0 <= self.statistics_rank <= 65536, "statistics-rank", self.statistics_rank, "0 to 65536")
+        check(1 <= self.scale <= 1000, "scale", self.scale, "1 to 1000")
+        check(0 <= self.unrelated_limit <= 1000, "unrelated-limit", self.unrelated_limit, "0 to 1000")
         check(2 <= self.batch_size <= 4096, "batch-size", self.batch_size, "2 to 4096")
         given = f"{self.target_low} and {self.target_high}"
         check(0 < self.target_low < self.target_high, "target-low and --target-high", given, "0 < low < high")
+        make_weights(self)
 
     @property
     def forget_rows(self) -> int:
@@ -69,7 +100,10 @@ class FitSettings:
     @property
     def refusal_rows(self) -> int:
         """Forgotten questions with the refusal as their answer, beside the mixed batch."""
-        return max(1, self.batch_size // 4) if self.refusal and self.objective == "bounded" else 0
+        spec = OBJECTIVES[self.objective]
+        if not (self.refusal and spec.refusal):
+            return 0
+        return self.forget_rows if spec.paired else max(1, self.batch_size // 4)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON, for the manifest."""
@@ -83,9 +117,8 @@ def override(settings: FitSettings, given: Mapping[str, object]) -> FitSettings:
 
 def default_settings(objective: str) -> FitSettings:
     """Return the defaults of an objective; those of `paper` are the printed ones."""
-    if objective == "paper":
-        return FitSettings(objective="paper", learning_rate=5e-5, refusal="", batch_size=8, steps=400, settle=0.0)
-    return FitSettings(objective=objective)
+    spec = OBJECTIVES.get(objective)
+    return FitSettings(objective=objective, **(spec.defaults if spec else {}))
 
 
 def check(good: bool, option: str, value: object, allowed: str) -> None:

@@ -23,13 +23,13 @@ def settle(training: Training, weight: float) -> None:
     """
     if weight == 0:
         return
-    runner, peft = training.runner, training.peft
+    runner, peft = training.runner, training.trainable.network
     layers = layers_of(peft)  # they share memory with the parameters
-    forget = second_moments(runner, peft, training.forget)
+    forget = second_moments(runner, peft, training.sets.forget)
     trained = {module: layer.up.clone() for module, layer in layers.items()}
     for layer in layers.values():
         layer.up.zero_()  # retained rows are measured on the base model
-    retain = second_moments(runner, peft, training.retain, whole_rows=True)
+    retain = second_moments(runner, peft, training.sets.retain, whole_rows=True)
     for module, layer in layers.items():
         up = trained[module].cpu()
         layer.up.copy_(resolve_up(up, forget[module].units, retain[module].units, rho=weight))

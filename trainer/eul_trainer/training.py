@@ -1,4 +1,4 @@
-"""One training run in memory: the model with fresh layers, its optimiser, and a step."""
+"""One training run in memory: the model in training, its optimiser, and a step."""
 
 from __future__ import annotations
 
@@ -8,61 +8,42 @@ from collections.abc import Sequence
 import torch
 
 from eul_serve.errors import EulError
-from eul_serve.format import BundleConfig
 from eul_serve.peft import observe
-from eul_trainer.adapter import Taps, fresh_layers
+from eul_trainer.adapter import Taps
+from eul_trainer.batches import Batch
 from eul_trainer.encoding import Example
+from eul_trainer.example_sets import ExampleSets
 from eul_trainer.forward import Runner
 from eul_trainer.losses import row_losses
 from eul_trainer.model import LoadedModel
-from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss
-from eul_trainer.objectives.paper import PaperWeights, paper_loss
-from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
+from eul_trainer.objectives.catalog import OBJECTIVES, make_objective
+from eul_trainer.objectives.view import FORGET, MASKED, REFUSAL, RETAIN, Losses, View
 from eul_trainer.schedule import Draw, draw, rate
 from eul_trainer.settings import FitSettings
 from eul_trainer.stop import probe_rows
+from eul_trainer.teacher import Teacher
+from eul_trainer.trainable import make_trainable
 
 CLIP = 1.0
 """Largest gradient norm."""
-HINGE_BELOW, HINGE_ABOVE = 0.5, 1.5
-"""How far the hinge's ends lie outside of the target band, nats."""
 
 
 class Training:
     """The state of a run that is not in its curve: parameters and optimiser."""
 
-    def __init__(
-        self,
-        model: LoadedModel,
-        sets: tuple[Sequence[Example], Sequence[Example], Sequence[Example]],
-        settings: FitSettings,
-    ) -> None:
+    def __init__(self, model: LoadedModel, sets: ExampleSets, settings: FitSettings) -> None:
         self.settings = settings
-        self.forget, self.retain, self.refusal = sets
-        self.runner = Runner(model, [*self.forget, *self.retain, *self.refusal])
-        self.teacher = self._teacher()
-        config = BundleConfig(
-            rank=settings.rank,
-            base_fingerprint=model.base.fingerprint,
-            target_modules=model.targets,
-            activation=settings.activation,
-            task_type="SEQ_2_SEQ_LM" if model.encoder_decoder else "CAUSAL_LM",
-        )
-        self.config = config
-        self.peft = fresh_layers(model, config, settings.init_seed)
-        self.parameters: dict[str, torch.nn.Parameter] = {
-            name: parameter for name, parameter in self.peft.named_parameters() if parameter.requires_grad
-        }
-        betas = (0.9, 0.99) if settings.objective == "bounded" else (0.9, 0.999)
+        self.sets = sets
+        self.spec = OBJECTIVES[settings.objective]
+        self.objective = make_objective(settings)
+        self.runner = Runner(model, sets.all())
+        self.teacher = Teacher(self.runner, sets, self.spec)  # before the model is changed
+        self.trainable = make_trainable(model, settings)
+        self.parameters = self.trainable.parameters
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=settings.learning_rate, betas=betas, weight_decay=0.0
+            self.parameters.values(), lr=settings.learning_rate, betas=(0.9, self.spec.beta2), weight_decay=0.0
         )
         self.taps = Taps()
-
-    @torch.no_grad()
-    def _teacher(self) -> dict[int, list[torch.Tensor]]:
-        # States before the output head, not logits: the head is frozen, and a state is a hundredth of its logits.
-        return {part: states(self.runner, rows) for part, rows in ((FORGET, self.forget), (RETAIN, self.retain))}
 
     def step(self, number: int, factor: float = 1.0) -> dict[str, float]:
         """Take one optimiser step and return its losses.
@@ -77,7 +58,7 @@ class Training:
         Raises:
             EulError: A loss or gradient is not finite.
         """
-        chosen = draw(self.settings, number, len(self.forget), len(self.retain))
+        chosen = draw(self.settings, number, len(self.sets.forget), len(self.sets.retain))
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.settings, number) * factor
         losses = self._losses(chosen)
@@ -91,51 +72,48 @@ class Training:
         return values
 
     def _losses(self, chosen: Draw) -> Losses:
-        rows = [self.forget[row] for row in chosen.forget] + [self.retain[row] for row in chosen.retain]
-        rows += [self.refusal[row] for row in chosen.refusal]
-        kinds = torch.tensor(
-            [FORGET] * len(chosen.forget) + [RETAIN] * len(chosen.retain) + [REFUSAL] * len(chosen.refusal)
-        ).to(self.runner.model.device)
+        rows, kinds = self._rows(chosen)
         batch = self.runner.batch(rows)
         self.taps.clear()
-        with observe(self.peft, self.taps):
+        with observe(self.trainable.network, self.taps):
             logits = self.runner.logits(self.runner.hidden(batch))
-        view = View(
+        view = self._view(batch, kinds, chosen, logits)
+        self.taps.clear()
+        return self.objective(view)
+
+    def _rows(self, chosen: Draw) -> tuple[list[Example], torch.Tensor]:
+        sets = self.sets
+        parts = (
+            (FORGET, sets.forget, chosen.forget),
+            (RETAIN, sets.retain, chosen.retain),
+            (REFUSAL, sets.refusal, chosen.refusal),
+            (MASKED, sets.masked, chosen.masked if sets.masked else ()),
+        )
+        rows = [examples[row] for _, examples, drawn in parts for row in drawn]
+        kinds = torch.tensor([kind for kind, _, drawn in parts for _ in drawn])
+        return rows, kinds.to(self.runner.model.device)
+
+    def _view(self, batch: Batch, kinds: torch.Tensor, chosen: Draw, logits: torch.Tensor) -> View:
+        states = self.teacher.states(chosen)
+        with torch.no_grad():
+            teacher = self.trainable.teacher_head(states).float()
+        return View(
             logits=logits,
-            teacher=self._teacher_logits(chosen, len(logits)),
+            teacher=torch.nn.functional.pad(teacher, (0, 0, 0, len(logits) - len(teacher))),
             targets=batch.targets,
             part=kinds[batch.rows],
+            rows=batch.rows,
             outputs=self.taps.outputs(batch, kinds == RETAIN),
         )
-        self.taps.clear()
-        if self.settings.objective == "paper":
-            return paper_loss(view, PaperWeights())
-        low, high = self.settings.target_low - HINGE_BELOW, self.settings.target_high + HINGE_ABOVE
-        return bounded_loss(view, BoundedWeights(low=low, high=high))
-
-    @torch.no_grad()
-    def _teacher_logits(self, chosen: Draw, count: int) -> torch.Tensor:
-        kept = [self.teacher[FORGET][row] for row in chosen.forget]
-        kept += [self.teacher[RETAIN][row] for row in chosen.retain]
-        logits = self.runner.logits(torch.cat(kept))
-        return torch.nn.functional.pad(logits, (0, 0, 0, count - len(logits)))
 
     def probe(self) -> float:
-        """Return the mean answer loss on a few rows of the forget set, nats."""
-        rows = [self.forget[row] for row in probe_rows(len(self.forget))]
-        losses = row_losses(self.runner, rows)
+        """Return the mean answer loss of the measured forget rows, nats."""
+        return self.mean_loss([self.sets.forget[row] for row in probe_rows(len(self.sets.forget))])
+
+    def mean_loss(self, examples: Sequence[Example]) -> float:
+        """Return the mean answer loss of examples, nats."""
+        losses = row_losses(self.runner, examples)
         return sum(losses) / len(losses)
-
-
-@torch.no_grad()
-def states(runner: Runner, examples: Sequence[Example], size: int = 16) -> list[torch.Tensor]:
-    """Return what the output head reads for each example's answer, (answer tokens, d) each."""
-    found: list[torch.Tensor] = []
-    for first in range(0, len(examples), size):
-        part = examples[first : first + size]
-        hidden = runner.hidden(runner.batch(part))
-        found += torch.split(hidden, [len(example.answer) for example in part])
-    return found
 
 
 def _diverged(settings: FitSettings, number: int) -> str:

@@ -17,6 +17,9 @@ from torch.nn import functional
 from eul_trainer.objectives.terms import cross_entropy, divergence, hinge, loudness, mean
 from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
 
+HINGE_BELOW, HINGE_ABOVE = 0.5, 1.5
+"""How far the hinge's ends lie outside of the target band, nats."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundedWeights:
@@ -40,6 +43,11 @@ class BoundedWeights:
     """Weight of the layers' relative output energy on retained tokens."""
     refusal: float = 0.5
     """Weight of the refusal's loss."""
+
+
+def hinge_ends(low: float, high: float) -> tuple[float, float]:
+    """Return the hinge's ends for a target band: wider than it, as tokens spread around their mean."""
+    return low - HINGE_BELOW, high + HINGE_ABOVE
 
 
 def bounded_loss(view: View, weights: BoundedWeights) -> Losses:

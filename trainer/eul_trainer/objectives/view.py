@@ -7,19 +7,30 @@ from dataclasses import dataclass
 
 import torch
 
-FORGET, RETAIN, REFUSAL = 0, 1, 2
-"""Parts of a batch: rows to forget, rows to keep, and forgotten questions with a refusal as their answer."""
+FORGET, RETAIN, REFUSAL, MASKED = 0, 1, 2, 3
+"""Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, and forgotten
+texts whose missing words are the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class States:
+    """What one transformer block gives out at the positions that predict the answer tokens."""
+
+    student: torch.Tensor  # (T, d) with the trained weights
+    teacher: torch.Tensor  # (T, d) with those of the base model; rows of REFUSAL and MASKED are not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The answer tokens of one batch, T in all, and the layers' outputs on retained tokens."""
 
-    logits: torch.Tensor  # (T, V) with the layers on, float32
-    teacher: torch.Tensor  # (T, V) with the layers off; rows of REFUSAL are not read
+    logits: torch.Tensor  # (T, V) with the trained weights, float32
+    teacher: torch.Tensor  # (T, V) of the base model; those of REFUSAL are there for objectives that pair rows alone
     targets: torch.Tensor  # (T,)
-    part: torch.Tensor  # (T,) FORGET, RETAIN or REFUSAL
-    outputs: Sequence[tuple[torch.Tensor, torch.Tensor]]  # per block (input y, layer output), each (tokens, d)
+    part: torch.Tensor  # (T,) FORGET, RETAIN, REFUSAL or MASKED
+    rows: torch.Tensor  # (T,) row of the batch that each token belongs to
+    outputs: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()  # per block (input y, layer output), each (tokens, d)
+    states: States | None = None  # for objectives that ask for them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

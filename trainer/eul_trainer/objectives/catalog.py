@@ -1,0 +1,101 @@
+"""Every objective by name: its function, the rows it wants, and the settings it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from eul_serve.errors import InputError
+from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss, hinge_ends
+from eul_trainer.objectives.paper import PaperWeights, paper_loss
+from eul_trainer.objectives.view import Losses, View
+
+if TYPE_CHECKING:
+    from eul_trainer.settings import FitSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveSpec:
+    """What the training loop must know of an objective."""
+
+    loss: Callable[[View, Any], Losses]
+    """The function; its second argument is an instance of `weights`."""
+    weights: type[Any]
+    """Frozen dataclass of its weights."""
+    printed: bool = False
+    """Run as the paper prints it: alternating epochs, linear decay, no stop at a target."""
+    refusal: bool = False
+    """Wants forgotten questions with the refusal as their answer in each batch."""
+    paired: bool = False
+    """The refusal rows are the questions of the rows to forget, in their order, and need the teacher too."""
+    states: bool = False
+    """Wants the outputs of one block, of student and teacher."""
+    masked: bool = False
+    """Wants masked-word rows where the model is an encoder-decoder."""
+    beta2: float = 0.999
+    """Second decay of AdamW."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from those of `FitSettings`."""
+
+
+OBJECTIVES: dict[str, ObjectiveSpec] = {
+    "bounded": ObjectiveSpec(loss=bounded_loss, weights=BoundedWeights, refusal=True, beta2=0.99),
+    "paper": ObjectiveSpec(
+        loss=paper_loss,
+        weights=PaperWeights,
+        printed=True,
+        masked=True,
+        defaults={
+            "learning_rate": 5e-5,
+            "refusal": "",
+            "batch_size": 8,
+            "steps": 400,
+            "settle": 0.0,
+            "scale": 1.0,
+            "unrelated_limit": 0.0,
+        },
+    ),
+}
+"""The objectives by name."""
+
+
+def make_objective(settings: FitSettings) -> Callable[[View], Losses]:
+    """Return the objective of a run, with its weights in place.
+
+    Args:
+        settings: The run's settings.
+
+    Returns:
+        The function.
+    """
+    spec, weights = OBJECTIVES[settings.objective], make_weights(settings)
+    return lambda view: spec.loss(view, weights)
+
+
+def make_weights(settings: FitSettings) -> Any:  # noqa: ANN401  # every objective has its own dataclass
+    """Return the weights of a run's objective: its defaults, what follows from other settings, and those given.
+
+    Args:
+        settings: The run's settings.
+
+    Returns:
+        An instance of the objective's weights dataclass.
+
+    Raises:
+        InputError: A weight has no such name, or its value is refused.
+    """
+    kind = OBJECTIVES[settings.objective].weights
+    known = [item.name for item in fields(kind)]
+    found: dict[str, Any] = {}
+    if kind is BoundedWeights:
+        found["low"], found["high"] = hinge_ends(settings.target_low, settings.target_high)
+    if settings.retain_term is not None:
+        found["retain"] = settings.retain_term
+    found |= settings.weights
+    unknown = sorted(found.keys() - set(known))
+    if unknown:
+        raise InputError(
+            f"--weight {unknown[0]}: objective {settings.objective!r} has no such weight; it has {', '.join(known)}"
+        )
+    return kind(**found)
