@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_bytes
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that Git LFS left in place of the data."""
+
+Watch = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,26 +60,58 @@ def read_rows(path: Path, fields: Fields | None = None) -> list[Row]:
     Raises:
         InputError: The file is missing, empty or not UTF-8, or a row is not JSON or lacks a field.
     """
-    fields = fields or Fields()
+    return list(stream_rows(path, fields or Fields()))
+
+
+def stream_rows(path: Path, fields: Fields, watch: Watch | None = None) -> Iterator[Row]:
+    """Read a JSON-lines file row by row, as `read_rows` does.
+
+    Args:
+        path: The file.
+        fields: The fields to read.
+        watch: Told after every row about the bytes read and the bytes in all.
+
+    Yields:
+        The rows, at least one.
+    """
+    for found, where in stream_objects(path, watch):
+        yield _parse(found, where, fields)
+
+
+def stream_objects(path: Path, watch: Watch | None = None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Read the objects of a JSON-lines file one by one, each with its file and line."""
+    total, done, empty = 0, 0, True
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        with path.open("rb") as file:
+            total = path.stat().st_size
+            for number, line in enumerate(file, 1):
+                done += len(line)
+                if line.strip():
+                    yield _object(line, f"{path}:{number}"), f"{path}:{number}"
+                    empty = False
+                if watch:
+                    watch(done, total)
     except OSError as error:
         raise InputError(f"data file {str(path)!r}: cannot read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"data file {str(path)!r}: expected UTF-8 text, found {error.reason}") from error
-    rows = [_parse(line, f"{path}:{number}", fields) for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
+    if empty:
         raise InputError(f"data file {str(path)!r}: expected JSON lines, found an empty file")
-    return rows
 
 
-def _parse(line: str, where: str, fields: Fields) -> Row:
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    if line.startswith(LFS_POINTER):
+        raise InputError(f"{where}: looks like a Git LFS pointer, not the data itself; run git lfs pull")
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: expected UTF-8 text, found {error.reason}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: expected one JSON object per line, found {error}") from error
     if not isinstance(found, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+def _parse(found: dict[str, Any], where: str, fields: Fields) -> Row:
     group = found.get(fields.group, "all") if fields.group else "all"
     return Row(
         prompt=_text(found, fields.prompt, where, "--prompt-field"),
@@ -97,8 +135,8 @@ def _text(found: dict[str, Any], field: str, where: str, option: str) -> str:
 
 def without(rows: Sequence[Row], other: Iterable[Row]) -> list[Row]:
     """Return the rows whose question and answer do not both occur in `other`."""
-    taken = {_key(row) for row in other}
-    return [row for row in rows if _key(row) not in taken]
+    taken = {row_key(row) for row in other}
+    return [row for row in rows if row_key(row) not in taken]
 
 
 def shared(rows: Sequence[Row], other: Iterable[Row]) -> int:
@@ -106,7 +144,7 @@ def shared(rows: Sequence[Row], other: Iterable[Row]) -> int:
     return len(rows) - len(without(rows, other))
 
 
-def same_prompts(rows: Sequence[Row], other: Iterable[Row]) -> int:
+def same_prompts(rows: Iterable[Row], other: Iterable[Row]) -> int:
     """Return how many rows ask what a row of `other` asks, whatever the answer: worth a warning, no more."""
     asked = {plain(row.prompt) for row in other}
     return sum(plain(row.prompt) in asked for row in rows)
@@ -123,7 +161,8 @@ def plain(text: str) -> str:
     return " ".join(folded.split())
 
 
-def _key(row: Row) -> tuple[str, str]:
+def row_key(row: Row) -> tuple[str, str]:
+    """Return what two rows have in common that count as one."""
     return plain(row.prompt), plain(row.completion)
 
 

@@ -14,6 +14,8 @@ from eul_serve.failure import report
 
 COMMANDS = {
     "base": "eul_trainer.cli.base",
+    "data": "eul_trainer.cli.data",
+    "teach": "eul_trainer.cli.teach",
     "fit": "eul_trainer.cli.fit",
     "fuse": "eul_trainer.cli.fuse",
     "revoke": "eul_trainer.cli.revoke",

@@ -1,0 +1,1 @@
+"""Data builders: one folder per deletion request, the same bytes again for the same seed and sources."""
