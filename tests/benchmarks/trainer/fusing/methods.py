@@ -1,0 +1,51 @@
+"""Every fusion method by name, with the settings that it is measured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from eul_trainer.fusion.settings import FuseSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One row of the table."""
+
+    settings: dict[str, Any]
+    """Settings of the fusion that differ from the defaults."""
+    retain: bool = False
+    """Whether it sees retained rows."""
+    scaled: bool = False
+    """Whether the fused layer's rank is that of a single one (`rank` is then set to it)."""
+
+    def make(self, rank: int) -> FuseSettings:
+        """Return the settings for layers of a rank."""
+        return FuseSettings(**self.settings, **({"rank": rank} if self.scaled else {}))
+
+
+METHODS: dict[str, Method] = {
+    "paper": Method(settings={"method": "regression"}),
+    "paper, ridge 0.01": Method(settings={"method": "regression", "ridge": 1e-2}),
+    "paper, off-diagonals x 0.1": Method(settings={"method": "regression", "shrink": 0.1}),
+    "paper, retain Gram": Method(settings={"method": "regression", "retain_weight": 0.3}, retain=True),
+    "sum": Method(settings={"method": "concat"}),
+    "concat, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True),
+    "concat, rho 0.3": Method(settings={"method": "concat", "rho": 0.3}, retain=True),
+    "concat, rho 1": Method(settings={"method": "concat", "rho": 1.0}, retain=True),
+    "concat, rho 3": Method(settings={"method": "concat", "rho": 3.0}, retain=True),
+    "concat, limit 0.05": Method(settings={"method": "concat", "retain_limit": 0.05}, retain=True),
+    "concat, energy kept": Method(settings={"method": "concat", "rho": 1.0, "keep_energy": True}, retain=True),
+    "concat, healed": Method(settings={"method": "concat", "rho": 0.1, "heal_steps": 12}, retain=True),
+    "compress, rank of one": Method(settings={"method": "compress"}, retain=True, scaled=True),
+    "compress, 99 % of energy": Method(settings={"method": "compress"}, retain=True),
+    "distil": Method(settings={"method": "distil"}, retain=True, scaled=True),
+    "gate": Method(settings={"method": "gate"}, retain=True),
+    "gate, slope 3": Method(settings={"method": "gate", "gate_slope": 3.0}, retain=True),
+}
+"""Methods by the name that the table gives them."""
+
+SEQUENCE, UNION, DEFAULT = "in sequence", "on the union", "default"
+"""One layer trained on one request after another; one trained on all at once; fuse with no setting given."""
+METHODS[DEFAULT] = Method(settings={}, retain=True)
+REFERENCES = (SEQUENCE, UNION)

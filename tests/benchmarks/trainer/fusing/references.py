@@ -1,0 +1,115 @@
+"""What fusion is compared with: one layer trained on one request after another, and one trained on all at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from eul_serve.format.weights import LayerWeights
+from eul_serve.peft import layers_of
+from eul_trainer.fit import fit, prepare
+from eul_trainer.model import load_model
+from eul_trainer.records import Row
+from eul_trainer.settings import FitSettings
+from eul_trainer.settle import settle
+from eul_trainer.stop import Target, probe_now, slowed
+from eul_trainer.training import Training
+from fusing.inputs import Inputs
+from fusing.layers import for_requests, read_layers, save_layers
+
+Layers = dict[str, LayerWeights]
+
+
+def in_sequence(
+    folder: Path, model: str, inputs: Inputs, names: Sequence[str], settings: FitSettings
+) -> tuple[Layers, float]:
+    """Return one layer that was trained on requests one after another, as the paper's EUL is, and its seconds.
+
+    The layer after every request is kept, so that a longer sequence goes on from the shorter one.
+
+    Args:
+        folder: Where the layers of this seed are kept.
+        model: The base model's directory.
+        inputs: The rows.
+        names: The requests in their order.
+        settings: The settings of each training.
+
+    Returns:
+        The layer after the last request, and the seconds of the last training: what one more request costs.
+    """
+    layers: Layers | None = None
+    seconds = 0.0
+    for number, name in enumerate(names, 1):
+        path = folder / f"sequence-{number}.safetensors"
+        record = path.with_suffix(".seconds")
+        if not path.exists():
+            started = time.perf_counter()
+            layers = _continue(model, inputs.requests[name], inputs.retain, settings, layers)
+            seconds = time.perf_counter() - started
+            record.write_text(f"{seconds:.2f}")
+            save_layers(path, layers)
+            click.echo(f"{folder.name}, sequence {number}: {seconds:.0f} s", err=True)
+        layers, seconds = read_layers(path), float(record.read_text())
+    assert layers is not None
+    return layers, seconds
+
+
+def on_union(
+    folder: Path, model: str, inputs: Inputs, names: Sequence[str], settings: FitSettings
+) -> tuple[Layers, float]:
+    """Return one layer that was trained on all requests at once, and its seconds."""
+    path = folder / f"union-{len(names)}.safetensors"
+    record = path.with_suffix(".seconds")
+    if not path.exists():
+        started = time.perf_counter()
+        rows = [row for name in names for row in inputs.requests[name]]
+        result = fit(load_model(model), rows, inputs.retain, for_requests(settings, len(names)))
+        record.write_text(f"{time.perf_counter() - started:.2f}")
+        save_layers(path, result.layers)
+        click.echo(f"{folder.name}, union of {len(names)}: {record.read_text()} s", err=True)
+    return read_layers(path), float(record.read_text())
+
+
+def _continue(
+    model: str, rows: Sequence[Row], retain: Sequence[Row], settings: FitSettings, layers: Layers | None
+) -> Layers:
+    """Train a layer on one request more, from where it stands, with the product's own step and stop."""
+    training = prepare(load_model(model), rows, retain, settings)
+    if layers is not None:
+        _copy(layers, layers_of(training.trainable.network))
+    target = Target(low=settings.target_low, high=settings.target_high)
+    _train(training, target)
+    settle(training, settings.settle)
+    return layers_of(training.trainable.network)
+
+
+def _train(training: Training, target: Target) -> None:
+    probes: list[float] = []
+    best: tuple[float, dict[str, torch.Tensor]] | None = None
+    for step in range(training.settings.steps):
+        training.step(step, slowed(probes, target))
+        if not probe_now(step, probes, target) and step + 1 < training.settings.steps:
+            continue
+        probes.append(training.probe())
+        if best is None or target.better(probes[-1], best[0]):
+            best = (probes[-1], {name: part.detach().clone() for name, part in training.parameters.items()})
+        if target.reached(probes[-1]):
+            break
+    assert best is not None
+    with torch.no_grad():
+        for name, tensor in best[1].items():
+            training.parameters[name].copy_(tensor)
+
+
+@torch.no_grad()
+def _copy(source: Layers, target: Layers) -> None:
+    for module, layer in source.items():
+        mine = target[module]  # shares memory with the parameters
+        mine.down.copy_(layer.down)
+        mine.up.copy_(layer.up)
+        if mine.bias is not None and layer.bias is not None:
+            mine.bias.copy_(layer.bias)
