@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -66,3 +67,51 @@ def smallest_cover(groups: Mapping[str, Sequence[int]], needed: int, seed: int) 
         chosen.append(best)
         covered.update(groups[best])
     return chosen
+
+
+def covers(groups: Mapping[str, Sequence[int]], needed: int, requests: int, seed: int, what: str) -> list[list[str]]:
+    """Choose whole groups for several requests, which have no group in common, as `smallest_cover` does for one.
+
+    Args:
+        groups: Row numbers by group.
+        needed: Rows that each request is to reach.
+        requests: Number of requests.
+        seed: Seed.
+        what: Word for the groups, for the message.
+
+    Returns:
+        The groups of each request.
+
+    Raises:
+        InputError: There are too few groups.
+    """
+    if requests < 1:
+        raise InputError(f"requests {requests}: expected at least 1")
+    left, chosen = dict(groups), []
+    for number in range(requests):
+        cover = smallest_cover(left, needed, seed)
+        if not left or sum(len(left[name]) for name in cover) < needed:
+            raise InputError(
+                f"{what}: expected {needed} rows for each of {requests} requests, found too few for request "
+                f"{number + 1}; lower --share or --requests"
+            )
+        chosen.append(cover)
+        left = {name: rows for name, rows in left.items() if name not in cover}
+    return chosen
+
+
+def rows_for(share: float, rows: int) -> int:
+    """Return how many rows a share is, at least one."""
+    if not 0 < share < 1:
+        raise InputError(f"share {share}: expected more than 0 and less than 1, such as 0.01")
+    # Rounded first, so that 0.1 of 10 is 1 and not 2 by the error of a product.
+    return max(1, math.ceil(round(share * rows, 6)))
+
+
+def limited(items: Sequence[Item], limit: int | None, seed: int, what: str) -> list[Item]:
+    """Return at most so many items, drawn by the seed, in their order."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    if limit < 1:
+        raise InputError(f"limit {limit}: expected at least 1")
+    return draw(items, {what: limit}, seed, what)[what]

@@ -25,6 +25,13 @@ PERCENT = 100
 source = click.option("--from", "source", required=True, type=options.PATH, metavar="PATH", help="Where the data is.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of every draw.")
 
+share = click.option(
+    "--share", type=float, default=0.005, show_default=True, help="Share of the training rows to be forgotten."
+)
+limit = click.option(
+    "--limit", type=int, default=None, help="Most rows of retain, validation and test each.  [default: all]"
+)
+
 
 def common(command: Command) -> Command:
     """Add the options of the output, the request's record and the seed."""
