@@ -86,6 +86,8 @@ class FitSettings:
         given = f"{self.target_low} and {self.target_high}"
         check(0 < self.target_low < self.target_high, "target-low and --target-high", given, "0 < low < high")
         make_weights(self)
+        paired = OBJECTIVES[self.objective].paired
+        check(bool(self.refusal) or not paired, "refusal", self.refusal, f"a text, as {self.objective!r} needs one")
 
     @property
     def forget_rows(self) -> int:

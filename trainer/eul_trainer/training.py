@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
 from eul_serve.errors import EulError
+from eul_serve.format import Bundle
 from eul_serve.peft import observe
 from eul_trainer.adapter import Taps
 from eul_trainer.batches import Batch
+from eul_trainer.block_states import BlockStates
+from eul_trainer.devices import SINGLE, Devices, gradients
 from eul_trainer.encoding import Example
 from eul_trainer.example_sets import ExampleSets
 from eul_trainer.forward import Runner
 from eul_trainer.losses import row_losses
 from eul_trainer.model import LoadedModel
 from eul_trainer.objectives.catalog import OBJECTIVES, make_objective
-from eul_trainer.objectives.view import FORGET, MASKED, REFUSAL, RETAIN, Losses, View
+from eul_trainer.objectives.terms import counted_over
+from eul_trainer.objectives.view import FORGET, IDLE, MASKED, REFUSAL, RETAIN, Losses, View
 from eul_trainer.schedule import Draw, draw, rate
 from eul_trainer.settings import FitSettings
 from eul_trainer.stop import probe_rows
@@ -31,14 +36,24 @@ CLIP = 1.0
 class Training:
     """The state of a run that is not in its curve: parameters and optimiser."""
 
-    def __init__(self, model: LoadedModel, sets: ExampleSets, settings: FitSettings) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        sets: ExampleSets,
+        settings: FitSettings,
+        *,
+        devices: Devices = SINGLE,
+        below: Sequence[Bundle] = (),
+    ) -> None:
         self.settings = settings
+        self.devices = devices
         self.sets = sets
         self.spec = OBJECTIVES[settings.objective]
         self.objective = make_objective(settings)
         self.runner = Runner(model, sets.all())
         self.teacher = Teacher(self.runner, sets, self.spec)  # before the model is changed
-        self.trainable = make_trainable(model, settings)
+        self.blocks = BlockStates(self.runner, sets, self.objective.weights.depth) if self.spec.states else None
+        self.trainable = make_trainable(model, settings, below)
         self.parameters = self.trainable.parameters
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, betas=(0.9, self.spec.beta2), weight_decay=0.0
@@ -58,14 +73,17 @@ class Training:
         Raises:
             EulError: A loss or gradient is not finite.
         """
-        chosen = draw(self.settings, number, len(self.sets.forget), len(self.sets.retain))
+        chosen = self.devices.share(draw(self.settings, number, len(self.sets.forget), len(self.sets.retain)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate(self.settings, number) * factor
-        losses = self._losses(chosen)
+        with counted_over(self.devices.total):
+            losses = self._losses(chosen)
         self.optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
+        self.devices.add(gradients(self.parameters.values()))
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), CLIP))
         values = {"loss": losses.total.item(), **{name: part.item() for name, part in losses.parts.items()}}
+        values = self.devices.add_values(values)
         if not all(math.isfinite(value) for value in (norm, *values.values())):
             raise EulError(_diverged(self.settings, number))
         self.optimizer.step()
@@ -75,7 +93,7 @@ class Training:
         rows, kinds = self._rows(chosen)
         batch = self.runner.batch(rows)
         self.taps.clear()
-        with observe(self.trainable.network, self.taps):
+        with observe(self.trainable.network, self.taps), self.blocks.tapped() if self.blocks else nullcontext():
             logits = self.runner.logits(self.runner.hidden(batch))
         view = self._view(batch, kinds, chosen, logits)
         self.taps.clear()
@@ -90,7 +108,8 @@ class Training:
             (MASKED, sets.masked, chosen.masked if sets.masked else ()),
         )
         rows = [examples[row] for _, examples, drawn in parts for row in drawn]
-        kinds = torch.tensor([kind for kind, _, drawn in parts for _ in drawn])
+        kinds = torch.tensor([kind for kind, _, drawn in parts for _ in drawn] or [IDLE])
+        rows = rows or [sets.retain[0]]  # a process without a share steps with the others
         return rows, kinds.to(self.runner.model.device)
 
     def _view(self, batch: Batch, kinds: torch.Tensor, chosen: Draw, logits: torch.Tensor) -> View:
@@ -104,6 +123,8 @@ class Training:
             part=kinds[batch.rows],
             rows=batch.rows,
             outputs=self.taps.outputs(batch, kinds == RETAIN),
+            states=self.blocks.states(batch, chosen) if self.blocks else None,
+            masked=bool(self.sets.masked),
         )
 
     def probe(self) -> float:

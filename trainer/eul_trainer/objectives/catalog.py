@@ -7,8 +7,15 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from eul_serve.errors import InputError
+from eul_trainer.objectives.ascent import AscentWeights, ascent_loss
 from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss, hinge_ends
+from eul_trainer.objectives.dpo import DpoWeights, dpo_loss
+from eul_trainer.objectives.graddiff import GradDiffWeights, graddiff_loss
+from eul_trainer.objectives.npo import NpoWeights, npo_loss
 from eul_trainer.objectives.paper import PaperWeights, paper_loss
+from eul_trainer.objectives.rmu import RmuWeights, rmu_loss
+from eul_trainer.objectives.simnpo import SimNpoWeights, simnpo_loss
+from eul_trainer.objectives.undial import UndialWeights, undial_loss
 from eul_trainer.objectives.view import Losses, View
 
 if TYPE_CHECKING:
@@ -39,6 +46,9 @@ class ObjectiveSpec:
     """Settings that differ from those of `FitSettings`."""
 
 
+_PLAIN: dict[str, Any] = {"refusal": "", "settle": 0.0}
+
+
 OBJECTIVES: dict[str, ObjectiveSpec] = {
     "bounded": ObjectiveSpec(loss=bounded_loss, weights=BoundedWeights, refusal=True, beta2=0.99),
     "paper": ObjectiveSpec(
@@ -46,31 +56,43 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         weights=PaperWeights,
         printed=True,
         masked=True,
-        defaults={
-            "learning_rate": 5e-5,
-            "refusal": "",
-            "batch_size": 8,
-            "steps": 400,
-            "settle": 0.0,
-            "scale": 1.0,
-            "unrelated_limit": 0.0,
-        },
+        defaults={"learning_rate": 5e-5, "batch_size": 8, "steps": 400, "scale": 1.0, "unrelated_limit": 0.0, **_PLAIN},
     ),
+    "npo": ObjectiveSpec(loss=npo_loss, weights=NpoWeights, defaults=_PLAIN),
+    "simnpo": ObjectiveSpec(loss=simnpo_loss, weights=SimNpoWeights, defaults=_PLAIN),
+    "graddiff": ObjectiveSpec(loss=graddiff_loss, weights=GradDiffWeights, defaults=_PLAIN),
+    "ascent": ObjectiveSpec(loss=ascent_loss, weights=AscentWeights, defaults=_PLAIN),
+    "dpo": ObjectiveSpec(loss=dpo_loss, weights=DpoWeights, refusal=True, paired=True, defaults={"settle": 0.0}),
+    "rmu": ObjectiveSpec(loss=rmu_loss, weights=RmuWeights, states=True, defaults=_PLAIN),
+    "undial": ObjectiveSpec(loss=undial_loss, weights=UndialWeights, defaults=_PLAIN),
 }
 """The objectives by name."""
 
 
-def make_objective(settings: FitSettings) -> Callable[[View], Losses]:
-    """Return the objective of a run, with its weights in place.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """An objective with its weights in place."""
+
+    spec: ObjectiveSpec
+    """What it is."""
+    weights: Any
+    """An instance of its weights dataclass."""
+
+    def __call__(self, view: View) -> Losses:
+        """Return the loss of one batch and its parts."""
+        return self.spec.loss(view, self.weights)
+
+
+def make_objective(settings: FitSettings) -> Objective:
+    """Return the objective of a run.
 
     Args:
         settings: The run's settings.
 
     Returns:
-        The function.
+        The objective, to be called with a view.
     """
-    spec, weights = OBJECTIVES[settings.objective], make_weights(settings)
-    return lambda view: spec.loss(view, weights)
+    return Objective(spec=OBJECTIVES[settings.objective], weights=make_weights(settings))
 
 
 def make_weights(settings: FitSettings) -> Any:  # noqa: ANN401  # every objective has its own dataclass
@@ -87,15 +109,17 @@ def make_weights(settings: FitSettings) -> Any:  # noqa: ANN401  # every objecti
     """
     kind = OBJECTIVES[settings.objective].weights
     known = [item.name for item in fields(kind)]
+    numbers = [name for name in known if name != "retain"]
+    unknown = sorted(settings.weights.keys() - set(numbers))
+    if unknown:
+        raise InputError(
+            f"--weight {unknown[0]}: objective {settings.objective!r} has no such weight; it has {', '.join(numbers)}"
+        )
     found: dict[str, Any] = {}
     if kind is BoundedWeights:
         found["low"], found["high"] = hinge_ends(settings.target_low, settings.target_high)
     if settings.retain_term is not None:
+        if "retain" not in known:
+            raise InputError(f"--retain-term: objective {settings.objective!r} has no choice of it; leave it out")
         found["retain"] = settings.retain_term
-    found |= settings.weights
-    unknown = sorted(found.keys() - set(known))
-    if unknown:
-        raise InputError(
-            f"--weight {unknown[0]}: objective {settings.objective!r} has no such weight; it has {', '.join(known)}"
-        )
-    return kind(**found)
+    return kind(**found | settings.weights)

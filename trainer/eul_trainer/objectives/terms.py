@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch.nn import functional
+
+from eul_trainer.objectives.view import FORGET, RETAIN, View
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -34,13 +38,82 @@ def loudness(outputs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tens
         A scalar; 0 where the layers are silent.
     """
     ratios = [
-        (delta.float().square().sum(-1) / y.float().square().sum(-1).clamp_min(1e-12)).mean()
-        for y, delta in outputs
-        if len(y)
+        mean(delta.float().square().sum(-1) / y.float().square().sum(-1).clamp_min(1e-12)) for y, delta in outputs
     ]
     return torch.stack(ratios).mean() if ratios else torch.zeros(())
 
 
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Return the mean, or 0 for no values: a step without rows of a kind adds nothing for it."""
-    return values.mean() if values.numel() else values.sum()
+    count = _total.get()(values.numel())
+    if count == values.numel():
+        return values.mean() if count else values.sum()
+    return values.sum() / count
+
+
+@contextmanager
+def counted_over(total: Callable[[int], int]) -> Iterator[None]:
+    """Take means over the values of several processes, which run the same objective on their shares of one batch.
+
+    Each process's mean is then its part of the whole: the parts' sum is the mean over all values.
+
+    Args:
+        total: Returns the sum of a count over the processes; called once per mean, by all of them.
+
+    Yields:
+        Nothing.
+    """
+    token = _total.set(total)
+    try:
+        yield
+    finally:
+        _total.reset(token)
+
+
+_total: ContextVar[Callable[[int], int]] = ContextVar("total", default=int)
+
+
+def row_sums(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the tokens of each row, (n,), in the order of the rows' numbers.
+
+    Args:
+        values: One value per token, (T,).
+        rows: The row of each token, (T,).
+
+    Returns:
+        One sum for each row that has a token.
+    """
+    numbers, places = torch.unique(rows, return_inverse=True)
+    return values.new_zeros(len(numbers)).index_add(0, places, values)
+
+
+def row_means(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return the mean over the tokens of each row, (n,), in the order of the rows' numbers."""
+    return row_sums(values, rows) / row_sums(torch.ones_like(values), rows)
+
+
+def forget_losses(view: View) -> torch.Tensor:
+    """Return the loss of each token that is to be forgotten, nats, (F,)."""
+    forget = view.part == FORGET
+    return cross_entropy(view.logits[forget], view.targets[forget])
+
+
+def retained(view: View, kind: str) -> torch.Tensor:
+    """Return the retain term: what training is held to on the rows to keep.
+
+    Args:
+        view: The batch.
+        kind: `nll` for the answers' loss, `kl` for the divergence from the base model.
+
+    Returns:
+        A scalar, nats per token.
+    """
+    keep = view.part == RETAIN
+    if kind == "kl":
+        return mean(divergence(view.teacher[keep], view.logits[keep]))
+    return mean(cross_entropy(view.logits[keep], view.targets[keep]))
+
+
+def dense(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits as one tensor (T, V), float32, for an objective that changes single ones."""
+    return logits.float()

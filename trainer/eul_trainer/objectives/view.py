@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-FORGET, RETAIN, REFUSAL, MASKED = 0, 1, 2, 3
-"""Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, and forgotten
-texts whose missing words are the answer."""
+FORGET, RETAIN, REFUSAL, MASKED, IDLE = 0, 1, 2, 3, 4
+"""Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, forgotten texts
+whose missing words are the answer, and a row that counts for nothing, run by a process that has no share of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class View:
     rows: torch.Tensor  # (T,) row of the batch that each token belongs to
     outputs: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()  # per block (input y, layer output), each (tokens, d)
     states: States | None = None  # for objectives that ask for them
+    masked: bool = False  # whether masked words stand for the language-modelling term; their rows may be in other steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
