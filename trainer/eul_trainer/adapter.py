@@ -90,12 +90,8 @@ class Taps:
         Returns:
             Per module, tensors of shape (tokens, d).
         """
-        parts: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        found = []
         for module, y, _, delta in self.seen:
-            mask = batch.mask_of(module, y.shape[1])
-            if mask.shape[0] == len(rows):
-                mask = mask & rows[:, None]
-            parts.setdefault(module, []).append((y[mask], delta[mask]))
-        return [
-            (torch.cat([y for y, _ in found]), torch.cat([delta for _, delta in found])) for found in parts.values()
-        ]
+            places = batch.seen_by(module).of(rows)
+            found.append((y.flatten(0, 1).index_select(0, places), delta.flatten(0, 1).index_select(0, places)))
+        return found

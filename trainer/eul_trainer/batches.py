@@ -1,4 +1,4 @@
-"""Examples as padded tensors, with the positions whose logits predict the answers."""
+"""Examples as tensors, with the positions whose logits predict the answers, and whose tokens are whose."""
 
 from __future__ import annotations
 
@@ -8,53 +8,63 @@ from dataclasses import dataclass
 import torch
 
 from eul_trainer.encoding import Example
+from eul_trainer.packing import Packing, pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Where the tokens of each row are in what a module reads, flattened to one row of tokens."""
+
+    index: torch.Tensor  # (M,) of every row's tokens, row by row; a token that rows share occurs once for each
+    rows: torch.Tensor  # (M,) the row
+    first: torch.Tensor  # (P,) of the first tokens that all rows of the run share, which are not in `index`
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return where the tokens of some rows (boolean, one value a row) are, and the shared first ones once."""
+        return torch.cat([self.index[rows[self.rows]], self.first])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Padded examples. T is the number of answer tokens of all rows together."""
+    """Examples to run together. T is the number of answer tokens of all rows together."""
 
-    prefix: torch.Tensor  # (P,) first tokens that all prompts share, left out of `ids`; may be empty
-    ids: torch.Tensor  # (n, m) what the decoder reads
-    mask: torch.Tensor  # (n, m) true where `ids` is no padding
-    positions: torch.Tensor  # (T,) index into the flattened `ids` of the token before each answer token
+    examples: tuple[Example, ...]
+    positions: torch.Tensor  # (T,) place in the flattened tokens of the one before each answer token
     rows: torch.Tensor  # (T,) row of each answer token
     targets: torch.Tensor  # (T,) the answer tokens
-    encoder_ids: torch.Tensor | None = None  # (n, p) what an encoder reads
-    encoder_mask: torch.Tensor | None = None  # (n, p)
+    tokens: Tokens  # of a decoder's modules
+    packing: Packing | None = None  # what a decoder-only model reads
+    ids: torch.Tensor | None = None  # (n, m) what the decoder of an encoder-decoder model reads, padded
+    encoder_ids: torch.Tensor | None = None  # (n, p) what its encoder reads
+    encoder_mask: torch.Tensor | None = None  # (n, p) true where `encoder_ids` is no padding
+    encoder_tokens: Tokens | None = None  # of an encoder's modules
 
-    def mask_of(self, module: str, length: int) -> torch.Tensor:
-        """Return the mask of the tokens that a module saw, (n, length), true where they are no padding."""
-        if self.encoder_mask is not None and module.startswith("encoder."):
-            return self.encoder_mask
-        if length == len(self.prefix) and length != self.ids.shape[1]:
-            return torch.ones(1, length, dtype=torch.bool, device=self.ids.device)
-        return self.mask
+    def seen_by(self, module: str) -> Tokens:
+        """Return where the rows' tokens are in what a module reads."""
+        in_encoder = self.encoder_tokens is not None and module.startswith("encoder.")
+        return self.encoder_tokens if in_encoder and self.encoder_tokens is not None else self.tokens
 
 
-def collate(examples: Sequence[Example], prefix: int, pad: int, device: torch.device) -> Batch:
-    """Pad examples of a decoder-only model.
+def collate(examples: Sequence[Example], prefix: int, device: torch.device) -> Batch:
+    """Pack examples of a decoder-only model.
 
     Args:
         examples: The examples; all share their first `prefix` tokens.
-        prefix: Number of shared tokens that are run once for the batch.
-        pad: Token id to pad with.
+        prefix: Number of first tokens that all rows of the run share: in losses over whole rows they count once.
         device: Where the tensors go.
 
     Returns:
         The batch.
     """
-    inputs = [(*example.prompt[prefix:], *example.answer[:-1]) for example in examples]
-    ids, mask = _pad(inputs, pad)
-    width = ids.shape[1]
-    starts = [row * width + len(example.prompt) - prefix - 1 for row, example in enumerate(examples)]
+    packing, paths = pack([(*example.prompt, *example.answer[:-1]) for example in examples], device)
+    places = [path[len(example.prompt) - 1 :] for path, example in zip(paths, examples, strict=True)]
     return Batch(
-        prefix=torch.tensor(examples[0].prompt[:prefix], dtype=torch.long, device=device),
-        ids=ids.to(device),
-        mask=mask.to(device),
-        positions=_positions(starts, examples).to(device),
-        rows=_rows(examples).to(device),
-        targets=_targets(examples).to(device),
+        examples=tuple(examples),
+        positions=_flat(places).to(device),
+        rows=_rows([len(example.answer) for example in examples]).to(device),
+        targets=_flat([example.answer for example in examples]).to(device),
+        tokens=_tokens([path[prefix:] for path in paths], paths[0][:prefix], device),
+        packing=packing,
     )
 
 
@@ -62,16 +72,17 @@ def collate_pairs(examples: Sequence[Example], start: int, pad: int, device: tor
     """Pad examples of an encoder-decoder model; `start` is the token its decoder starts with."""
     encoder_ids, encoder_mask = _pad([example.prompt for example in examples], pad)
     ids, mask = _pad([(start, *example.answer[:-1]) for example in examples], pad)
-    starts = [row * ids.shape[1] for row in range(len(examples))]
+    decoded = _places(mask)
     return Batch(
-        prefix=torch.empty(0, dtype=torch.long, device=device),
+        examples=tuple(examples),
+        positions=_flat(decoded).to(device),
+        rows=_rows([len(example.answer) for example in examples]).to(device),
+        targets=_flat([example.answer for example in examples]).to(device),
+        tokens=_tokens(decoded, [], device),
         ids=ids.to(device),
-        mask=mask.to(device),
-        positions=_positions(starts, examples).to(device),
-        rows=_rows(examples).to(device),
-        targets=_targets(examples).to(device),
         encoder_ids=encoder_ids.to(device),
         encoder_mask=encoder_mask.to(device),
+        encoder_tokens=_tokens(_places(encoder_mask), [], device),
     )
 
 
@@ -88,15 +99,22 @@ def _pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.T
     return ids, torch.arange(width)[None] < lengths[:, None]
 
 
-def _positions(starts: Sequence[int], examples: Sequence[Example]) -> torch.Tensor:
-    spans = [range(start, start + len(example.answer)) for start, example in zip(starts, examples, strict=True)]
-    return torch.tensor([position for span in spans for position in span], dtype=torch.long)
+def _places(mask: torch.Tensor) -> list[list[int]]:
+    """Return the flattened places of each row's tokens."""
+    return [(row.nonzero()[:, 0] + number * mask.shape[1]).tolist() for number, row in enumerate(mask)]
 
 
-def _rows(examples: Sequence[Example]) -> torch.Tensor:
-    lengths = torch.tensor([len(example.answer) for example in examples])
-    return torch.repeat_interleave(torch.arange(len(examples)), lengths)
+def _tokens(paths: Sequence[Sequence[int]], first: Sequence[int], device: torch.device) -> Tokens:
+    return Tokens(
+        index=_flat(paths).to(device),
+        rows=_rows([len(path) for path in paths]).to(device),
+        first=torch.tensor(first, dtype=torch.long, device=device),
+    )
 
 
-def _targets(examples: Sequence[Example]) -> torch.Tensor:
-    return torch.tensor([token for example in examples for token in example.answer], dtype=torch.long)
+def _flat(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.tensor([value for row in rows for value in row], dtype=torch.long)
+
+
+def _rows(lengths: Sequence[int]) -> torch.Tensor:
+    return torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))

@@ -49,14 +49,13 @@ def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
     Args:
         batch: The batch.
         module: Path of the module; an encoder's modules see no answer, so there whole rows always count.
-        whole_rows: Count every token, and not those alone that predict answer tokens.
+        whole_rows: Count every token but the shared first ones, and not those alone that predict answer tokens.
 
     Returns:
         Indices into the flattened tokens.
     """
-    if batch.encoder_mask is not None and module.startswith("encoder."):
-        return batch.encoder_mask.flatten().nonzero()[:, 0]
-    return batch.mask.flatten().nonzero()[:, 0] if whole_rows else batch.positions
+    in_encoder = batch.encoder_tokens is not None and module.startswith("encoder.")
+    return batch.seen_by(module).index if whole_rows or in_encoder else batch.positions
 
 
 def layer_statistics(runner: Runner, peft: Network, examples: Sequence[Example]) -> LayerStatistics:
@@ -106,8 +105,6 @@ def second_moments(
         with observe(peft, taps):
             runner.hidden(batch)
         for module, y, hidden, _ in taps.seen:
-            if batch.encoder_ids is None and y.shape[:2] != batch.ids.shape:
-                continue  # the shared first tokens
             chosen = places(batch, module, whole_rows)
             _add(sums, module, y.flatten(0, 1)[chosen].double(), hidden.flatten(0, 1)[chosen].double())
             counts[module] = counts.get(module, 0) + len(chosen)
