@@ -114,17 +114,32 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
 def _parse(found: dict[str, Any], where: str, fields: Fields) -> Row:
     group = found.get(fields.group, "all") if fields.group else "all"
     return Row(
-        prompt=_text(found, fields.prompt, where, "--prompt-field"),
-        completion=_text(found, fields.completion, where, "--completion-field"),
+        prompt=text_field(found, fields.prompt, where, "--prompt-field"),
+        completion=text_field(found, fields.completion, where, "--completion-field"),
         group=str(group),
         where=where,
     )
 
 
-def _text(found: dict[str, Any], field: str, where: str, option: str) -> str:
+def text_field(found: Mapping[str, Any], field: str, where: str, option: str | None = None) -> str:
+    """Return a field of a row that must be text.
+
+    Args:
+        found: The row.
+        field: The field.
+        where: File and line of the row, for the message.
+        option: Option that names another field, for the message.
+
+    Returns:
+        The text.
+
+    Raises:
+        InputError: The field is missing, is no text, or blank.
+    """
     if field not in found:
         names = ", ".join(sorted(map(str, found)))[:200] or "none"
-        raise InputError(f"{where}: missing field {field!r}; the row has {names}; name another with {option}")
+        step = f"name another with {option}" if option else "add it"
+        raise InputError(f"{where}: missing field {field!r}; the row has {names}; {step}")
     value = found[field]
     if not isinstance(value, str) or not value.strip():
         # Its kind alone: what a person asked to have forgotten belongs in no log.

@@ -41,6 +41,31 @@ def draw(items: Sequence[Item], counts: Mapping[str, int], seed: int, what: str)
     return {**found, "rest": [items[index] for index in sorted(order)]}
 
 
+def dealt(
+    rest: Sequence[Item], test: int | None, validation: int | None, seed: int, what: str, **more: int
+) -> dict[str, list[Item]]:
+    """Deal what is not forgotten out to retain, validation and test.
+
+    Args:
+        rest: What is not forgotten.
+        test: Number for the test; a fifth if None, 1 to 20.
+        validation: Number for validation; a tenth if None, 1 to 10.
+        seed: Seed.
+        what: Word for the items, for the message.
+        **more: Numbers for further sets.
+
+    Returns:
+        The items by set.
+    """
+    counts = {
+        "test": min(20, max(1, round(len(rest) / 5))) if test is None else test,
+        "validation": min(10, max(1, round(len(rest) / 10))) if validation is None else validation,
+        **more,
+    }
+    drawn = draw(rest, counts, seed, what)
+    return {"retain": drawn.pop("rest"), **drawn}
+
+
 def smallest_cover(groups: Mapping[str, Sequence[int]], needed: int, seed: int) -> list[str]:
     """Choose whole groups that together hold a number of rows: as few as possible, then as few rows as possible.
 

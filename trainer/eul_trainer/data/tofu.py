@@ -12,7 +12,7 @@ from pathlib import Path
 from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_file
 from eul_trainer.data.dataset import NEEDED, Dataset
-from eul_trainer.data.split import draw
+from eul_trainer.data.split import dealt, draw
 from eul_trainer.data.tofu_files import (
     AUTHOR_ROWS,
     Questions,
@@ -155,11 +155,4 @@ def _of_subset(settings: TofuSettings, authors: int) -> dict[str, list[int]]:
 def _dealt(rest: list[int], settings: TofuSettings, unseen: int) -> dict[str, list[int]]:
     """Deal the authors that are not forgotten out to the other sets."""
     held, validation = settings.held_authors, settings.validation_authors
-    counts = {
-        "test": min(20, max(1, round(len(rest) / 5))) if held is None else held,
-        "validation": min(10, max(1, round(len(rest) / 10))) if validation is None else validation,
-        "unseen": unseen,
-    }
-    drawn = draw(rest, counts, settings.seed, "retained authors")
-    drawn["retain"] = drawn.pop("rest")
-    return drawn
+    return dealt(rest, held, validation, settings.seed, "retained authors", unseen=unseen)

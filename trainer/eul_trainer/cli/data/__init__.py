@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from eul_trainer.cli.data import imdb, tofu
+from eul_trainer.cli.data import imdb, lume, mention, people, samsum, tofu
 
 
 @click.group(name="data")
@@ -22,5 +22,5 @@ def command() -> None:
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
 
 
-for file in (tofu, imdb):
+for file in (tofu, imdb, samsum, lume, people, mention):
     command.add_command(file.command)
