@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,18 @@ from hypothesis import strategies as st
 
 from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss
 from eul_trainer.objectives.paper import PaperWeights, paper_loss
-from eul_trainer.objectives.terms import cross_entropy, divergence, hinge, loudness, mean
-from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, View
+from eul_trainer.objectives.terms import (
+    cross_entropy,
+    divergence,
+    forget_losses,
+    hinge,
+    loudness,
+    mean,
+    retained,
+    row_means,
+    row_sums,
+)
+from eul_trainer.objectives.view import FORGET, MASKED, REFUSAL, RETAIN, View
 
 LOG2 = math.log(2)
 
@@ -52,8 +63,25 @@ def test_loudness_is_relative_energy_over_tokens_and_blocks() -> None:
     assert loudness([]).item() == 0
 
 
+def test_loudness_is_told_apart_from_division_by_zero() -> None:
+    assert loudness([(torch.zeros(1, 2), torch.tensor([[1e-6, 0.0]]))]).item() == pytest.approx(1, rel=1e-4)
+
+
 def test_the_mean_of_nothing_is_zero() -> None:
     assert mean(torch.empty(0)).item() == 0
+
+
+def test_rows_are_summed_and_averaged_in_the_order_of_their_numbers() -> None:
+    values, rows = torch.tensor([1.0, 2.0, 3.0, 10.0, 5.0]), torch.tensor([7, 2, 2, 4, 7])
+    assert row_sums(values, rows).tolist() == [5.0, 10.0, 6.0]
+    assert row_means(values, rows).tolist() == [2.5, 10.0, 3.0]
+
+
+def test_the_retain_term_is_the_loss_or_the_divergence_of_retained_tokens() -> None:
+    view = make_view()
+    assert retained(view, "nll").item() == pytest.approx(2 * LOG2, rel=1e-5)
+    assert retained(view, "kl").item() == pytest.approx(KL_RETAIN, rel=1e-5)
+    assert forget_losses(view).tolist() == pytest.approx([3 * LOG2], rel=1e-5)
 
 
 def make_view() -> View:
@@ -101,10 +129,46 @@ def test_bounded_never_falls_below_its_cap(gap: float) -> None:
     assert bounded_loss(view, weights).total.item() >= -weights.forget * weights.cap - 1e-5
 
 
+def test_bounded_counts_each_side_of_the_hinge_and_the_cap_per_token() -> None:
+    """Two tokens on the two sides of hinge and cap: means of bounded tokens, not bounds of means."""
+    losses = torch.tensor([0.5, 9.0])  # nats; the true token is the first of two
+    first = (-losses).exp()
+    view = View(
+        logits=torch.stack([first, 1 - first], 1).log(), teacher=torch.zeros(2, 2),
+        targets=torch.zeros(2, dtype=torch.long), part=torch.tensor([FORGET, FORGET]), rows=torch.tensor([0, 1]),
+    )  # fmt: skip
+    found = bounded_loss(view, BoundedWeights(forget=1, gamma=1, cap=2, low=4, high=7))
+    kl = [-LOG2 - 0.5 * (math.log(p) + math.log(1 - p)) for p in first.tolist()]
+    assert kl[0] < 2 < kl[1]
+    assert found.total.item() == pytest.approx(-(kl[0] + 2) / 2 + (3.5 + 2) / 2, rel=1e-4)
+    assert found.parts["hinge"].item() == pytest.approx(2.75, rel=1e-4)
+    assert found.parts["kl_forget"].item() == pytest.approx(sum(kl) / 2, rel=1e-4)
+
+
+def test_bounded_tells_its_parts() -> None:
+    parts = bounded_loss(make_view(), BoundedWeights()).parts
+    expected = {
+        "forget": 3 * LOG2, "retain": 2 * LOG2, "kl_forget": KL_FORGET, "kl_retain": KL_RETAIN, "hinge": 4 - 3 * LOG2,
+        "loudness": 0.01, "refusal": LOG2,
+    }  # fmt: skip
+    assert {name: part.item() for name, part in parts.items()} == pytest.approx(expected, rel=1e-5)
+
+
 def test_paper_is_the_printed_objective() -> None:
     found = paper_loss(make_view(), PaperWeights())
     expected = 0.8 * KL_RETAIN - KL_FORGET + 2 * LOG2 - 0.2 * 3 * LOG2
     assert found.total.item() == pytest.approx(expected, rel=1e-5)
+    parts = {"forget": 3 * LOG2, "retain": 2 * LOG2, "kl_forget": KL_FORGET, "kl_retain": KL_RETAIN}
+    assert {name: part.item() for name, part in found.parts.items()} == pytest.approx(parts, rel=1e-5)
+
+
+def test_paper_takes_masked_words_for_its_language_term_where_the_model_has_them() -> None:
+    view = make_view()
+    masked = replace(view, part=torch.tensor([FORGET, RETAIN, MASKED]), masked=True)
+    found = paper_loss(masked, PaperWeights(alpha=0.3, task=0.7, gamma=0.5))
+    expected = 0.3 * KL_RETAIN - KL_FORGET + 0.7 * 2 * LOG2 - 0.5 * LOG2  # the masked word has probability 1/2
+    assert found.total.item() == pytest.approx(expected, rel=1e-5)
+    assert found.parts["masked"].item() == pytest.approx(LOG2, rel=1e-5)
 
 
 def test_bounded_does_not_reward_beating_the_teacher() -> None:

@@ -1,0 +1,254 @@
+"""The other objectives against their formulas in NumPy, on one small random batch, and which way each pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields, is_dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from eul_serve.errors import EulError, InputError
+from eul_trainer.objectives import NAMES
+from eul_trainer.objectives.ascent import AscentWeights, ascent_loss
+from eul_trainer.objectives.catalog import OBJECTIVES, make_objective, make_weights
+from eul_trainer.objectives.dpo import DpoWeights, dpo_loss
+from eul_trainer.objectives.graddiff import GradDiffWeights, graddiff_loss
+from eul_trainer.objectives.npo import NpoWeights, npo_loss
+from eul_trainer.objectives.rmu import RmuWeights, direction, rmu_loss
+from eul_trainer.objectives.simnpo import SimNpoWeights, simnpo_loss
+from eul_trainer.objectives.undial import UndialWeights, undial_loss
+from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, States, View
+from eul_trainer.settings import FitSettings, default_settings
+
+Array = npt.NDArray[np.float64]
+
+# Rows 0 and 1 are to be forgotten (2 and 3 tokens), 2 and 3 kept (2 and 1), 4 and 5 the refusals of 0 and 1 (1 and 2).
+ROWS = np.array([0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 5])
+PARTS = np.array([FORGET] * 5 + [RETAIN] * 3 + [REFUSAL] * 3)
+F, R = PARTS == FORGET, PARTS == RETAIN
+
+
+@pytest.fixture
+def view() -> View:
+    generator = torch.Generator().manual_seed(3)
+    count, width = len(ROWS), 6
+    logits, teacher, student, base = (torch.randn(count, width, generator=generator) * 2 for _ in range(4))
+    return View(
+        logits=logits.requires_grad_(),
+        teacher=teacher,
+        targets=torch.randint(width, (count,), generator=generator),
+        part=torch.from_numpy(PARTS),
+        rows=torch.from_numpy(ROWS),
+        states=States(student=student.requires_grad_(), teacher=base),
+    )
+
+
+def log_softmax(logits: torch.Tensor) -> Array:
+    values = logits.detach().double().numpy()
+    found: Array = values - np.log(np.exp(values).sum(1, keepdims=True))
+    return found
+
+
+def nll(view: View, logits: torch.Tensor) -> Array:
+    found: Array = -log_softmax(logits)[np.arange(len(ROWS)), view.targets.numpy()]
+    return found
+
+
+def sigmoid(value: Array) -> Array:
+    return 1 / (1 + np.exp(-value))
+
+
+def of_rows(values: Array, *rows: int) -> Array:
+    return np.array([values[row == ROWS].sum() for row in rows])
+
+
+def keep_term(view: View, kind: str) -> float:
+    student, teacher = log_softmax(view.logits)[R], log_softmax(view.teacher)[R]
+    if kind == "kl":
+        return float((np.exp(teacher) * (teacher - student)).sum(1).mean())
+    return float(nll(view, view.logits)[R].mean())
+
+
+def assert_losses(found: Losses, total: float, **parts: float) -> None:
+    assert found.total.item() == pytest.approx(total, rel=1e-4)
+    assert {name: part.item() for name, part in found.parts.items()} == pytest.approx(parts, rel=1e-4)
+
+
+def test_ascent_is_minus_the_forgotten_loss(view: View) -> None:
+    losses = nll(view, view.logits)
+    parts = {"forget": losses[F].mean(), "retain": losses[R].mean()}
+    assert_losses(ascent_loss(view, AscentWeights(gamma=0.7)), -0.7 * losses[F].mean(), **parts)
+
+
+@pytest.mark.parametrize("kind", ["nll", "kl"])
+def test_graddiff_is_the_difference_of_two_losses(kind: str, view: View) -> None:
+    lose, keep = nll(view, view.logits)[F].mean(), keep_term(view, kind)
+    found = graddiff_loss(view, GradDiffWeights(gamma=0.7, alpha=1.3, retain=kind))
+    assert_losses(found, 1.3 * keep - 0.7 * lose, forget=lose, retain=keep)
+
+
+@pytest.mark.parametrize("kind", ["nll", "kl"])
+def test_npo_reads_log_probabilities_of_whole_rows(kind: str, view: View) -> None:
+    losses, keep = nll(view, view.logits), keep_term(view, kind)
+    ratios = of_rows(nll(view, view.teacher) - losses, 0, 1)  # log p / p_teacher
+    preference = float((-2 / 0.5 * np.log(sigmoid(-0.5 * ratios))).mean())
+    found = npo_loss(view, NpoWeights(beta=0.5, gamma=0.7, alpha=1.3, retain=kind))
+    assert_losses(found, 0.7 * preference + 1.3 * keep, forget=losses[F].mean(), retain=keep, preference=preference)
+
+
+def test_npo_does_not_see_a_constant_added_to_all_logits(view: View) -> None:
+    """Raw logits in place of log-probabilities would: the mistake in a known benchmark."""
+    moved = replace(view, logits=view.logits + torch.arange(len(ROWS))[:, None])
+    first, second = (npo_loss(given, NpoWeights()).total.item() for given in (view, moved))
+    assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_npo_of_an_unchanged_model_is_known(view: View) -> None:
+    """Every ratio is 1, so the term is -2/beta log(1/2)."""
+    same = replace(view, logits=view.teacher)
+    assert npo_loss(same, NpoWeights(beta=0.1)).parts["preference"].item() == pytest.approx(20 * np.log(2), rel=1e-5)
+
+
+def test_simnpo_divides_by_the_length_and_takes_a_margin_off(view: View) -> None:
+    losses, keep = nll(view, view.logits), keep_term(view, "kl")
+    lengthwise = of_rows(losses, 0, 1) / np.array([2, 3])
+    preference = float((-2 / 1.5 * np.log(sigmoid(1.5 * lengthwise - 0.4))).mean())
+    found = simnpo_loss(view, SimNpoWeights(beta=1.5, margin=0.4, gamma=0.7, alpha=1.3, retain="kl"))
+    assert_losses(found, 0.7 * preference + 1.3 * keep, forget=losses[F].mean(), retain=keep, preference=preference)
+
+
+def test_dpo_prefers_the_refusal_of_the_same_question(view: View) -> None:
+    losses, keep = nll(view, view.logits), keep_term(view, "kl")
+    gained = nll(view, view.teacher) - losses
+    margins = of_rows(gained, 4, 5) - of_rows(gained, 0, 1)
+    preference = float((-2 / 0.5 * np.log(sigmoid(0.5 * margins))).mean())
+    found = dpo_loss(view, DpoWeights(beta=0.5, gamma=0.7, alpha=1.3, retain="kl"))
+    parts = {"forget": losses[F].mean(), "retain": keep, "refusal": losses[PARTS == REFUSAL].mean()}
+    assert_losses(found, 0.7 * preference + 1.3 * keep, preference=preference, **parts)
+
+
+def test_rmu_steers_forgotten_tokens_and_matches_retained_ones(view: View) -> None:
+    assert view.states is not None
+    student, base = view.states.student.detach().double().numpy(), view.states.teacher.double().numpy()
+    drawn = torch.rand(6, generator=torch.Generator().manual_seed(5)).double().numpy()
+    target = 2.5 * drawn / np.sqrt((drawn**2).sum())
+    steered = float(((student[F] - target) ** 2).mean())
+    matched = float(((student[R] - base[R]) ** 2).mean())
+    losses = nll(view, view.logits)
+    found = rmu_loss(view, RmuWeights(steering=2.5, alpha=7, direction=5))
+    parts = {"forget": losses[F].mean(), "retain": losses[R].mean(), "steering": steered, "match": matched}
+    assert_losses(found, steered + 7 * matched, **parts)
+
+
+def test_rmu_has_one_direction_for_a_seed() -> None:
+    assert torch.equal(direction(8, 1), direction(8, 1))
+    assert not torch.equal(direction(8, 1), direction(8, 2))
+    assert direction(8, 1).norm().item() == pytest.approx(1)
+    assert (direction(1000, 0) > 0).all()  # entries from [0, 1), as in the authors' code
+
+
+def test_rmu_without_block_outputs_says_so(view: View) -> None:
+    with pytest.raises(EulError, match="expected the outputs of a block"):
+        rmu_loss(replace(view, states=None), RmuWeights())
+
+
+def test_undial_distils_from_the_teacher_without_the_true_token(view: View) -> None:
+    losses, keep = nll(view, view.logits), keep_term(view, "nll")
+    adjusted = view.teacher.double().numpy().copy()
+    adjusted[np.arange(len(ROWS)), view.targets.numpy()] -= 1.5
+    wanted = np.exp(log_softmax(torch.from_numpy(adjusted)))
+    distilled = float(-(wanted * log_softmax(view.logits)).sum(1)[F].mean())
+    found = undial_loss(view, UndialWeights(beta=1.5, gamma=0.7, alpha=1.3))
+    assert_losses(found, 0.7 * distilled + 1.3 * keep, forget=losses[F].mean(), retain=keep, distilled=distilled)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "rmu"])
+def test_descent_lowers_forgotten_answers_and_raises_kept_ones(name: str, view: View) -> None:
+    """At the start the student is the teacher; there the true token's logit must fall on rows to forget.
+
+    The divergences of `paper` have no gradient there, but its language term has.
+    """
+    logits = view.teacher.clone().requires_grad_()
+    make_objective(default_settings(name))(replace(view, logits=logits)).total.backward()
+    assert logits.grad is not None
+    true = logits.grad[torch.arange(len(ROWS)), view.targets].numpy()
+    assert (true[F] > 0).all()
+    if name in ("bounded", "ascent"):  # one holds what is kept only once it has moved, the other never
+        assert np.abs(true[R]).max() < 1e-6
+    else:
+        assert (true[R] < 0).all()
+    if name in ("bounded", "dpo"):
+        assert (true[PARTS == REFUSAL] < 0).all()
+
+
+def test_rmu_descends_towards_its_target_and_the_base_model(view: View) -> None:
+    assert view.states is not None
+    make_objective(default_settings("rmu"))(view).total.backward()
+    gradient, student = view.states.student.grad, view.states.student.detach()
+    assert gradient is not None
+    assert torch.equal((student - 6.5 * direction(6, 0))[F].sign(), gradient[F].sign())
+    assert torch.equal((student - view.states.teacher)[R].sign(), gradient[R].sign())
+    assert not gradient[PARTS == REFUSAL].any()
+
+
+DEFAULTS = {
+    "bounded": {"alpha": 2.0, "forget": 0.3, "cap": 3.0, "task": 1.0, "gamma": 0.2, "low": 4.0, "high": 7.0,
+                "silence": 600.0, "refusal": 0.5},
+    "paper": {"alpha": 0.8, "task": 1.0, "gamma": 0.2},
+    "npo": {"beta": 0.1, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
+    "simnpo": {"beta": 4.5, "margin": 0.0, "gamma": 0.125, "alpha": 1.0, "retain": "nll"},
+    "graddiff": {"gamma": 1.0, "alpha": 1.0, "retain": "nll"},
+    "ascent": {"gamma": 1.0},
+    "dpo": {"beta": 0.1, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
+    "rmu": {"steering": 6.5, "alpha": 1200.0, "depth": 7 / 32, "direction": 0.0},
+    "undial": {"beta": 10.0, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
+}  # fmt: skip
+"""Weights as published; where from is said in each objective's file."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_are_frozen_and_start_as_published(name: str) -> None:
+    kind = OBJECTIVES[name].weights
+    assert is_dataclass(kind)
+    assert asdict(kind()) == DEFAULTS[name]  # type: ignore[call-overload]  # a dataclass of any kind
+    assert asdict(make_weights(default_settings(name))) == DEFAULTS[name]  # 4.5 - 0.5 and 5.5 + 1.5 for the hinge
+    with pytest.raises(AttributeError):
+        setattr(kind(), fields(kind)[0].name, 0.0)
+
+
+def test_the_catalog_has_every_name() -> None:
+    assert tuple(OBJECTIVES) == NAMES
+
+
+def test_the_hinge_follows_the_target() -> None:
+    weights = make_weights(FitSettings(target_low=2.0, target_high=2.5))
+    assert (weights.low, weights.high) == (1.5, 4.0)
+    assert make_weights(FitSettings(weights={"low": 0.3})).low == 0.3
+
+
+def test_weights_are_chosen_by_name() -> None:
+    weights = make_weights(FitSettings(objective="npo", weights={"beta": 0.3}, retain_term="kl"))
+    assert asdict(weights) == {**DEFAULTS["npo"], "beta": 0.3, "retain": "kl"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objective": "npo", "weights": {"bet": 1.0}}, "--weight bet: objective 'npo' has no .* beta, gamma, alpha$"),
+        ({"objective": "npo", "weights": {"retain": 1.0}}, "--weight retain: objective 'npo' has no such weight"),
+        ({"objective": "npo", "weights": {"beta": 0.0}}, "--weight beta: expected a number above 0, found 0.0"),
+        ({"objective": "simnpo", "weights": {"beta": -1.0}}, "--weight beta: expected a number above 0"),
+        ({"objective": "dpo", "weights": {"beta": 0.0}}, "--weight beta: expected a number above 0"),
+        ({"objective": "npo", "weights": {"beta": float("nan")}}, "--weight beta: expected a finite number"),
+        ({"objective": "bounded", "retain_term": "kl"}, "--retain-term: objective 'bounded' has no choice"),
+        ({"objective": "npo", "retain_term": "l2"}, "--retain-term: expected one of nll, kl"),
+        ({"objective": "dpo", "refusal": ""}, "--refusal: expected a text, as 'dpo' needs one"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(given: dict[str, object], message: str) -> None:
+    make: Callable[..., FitSettings] = FitSettings
+    with pytest.raises(InputError, match=message):
+        make(**given)
