@@ -130,6 +130,47 @@ def without_requests(rows: Sequence[Row], requests: Iterable[Request]) -> list[R
     return without(rows, (row for request in requests for row in request.read()))
 
 
+def retained(rows: Sequence[Row], forget: Sequence[Row], earlier: Iterable[Path]) -> list[Row]:
+    """Return what is left to be retained once the rows to forget, now and in earlier requests, are taken out.
+
+    Args:
+        rows: Rows of the retain file.
+        forget: Rows to forget now.
+        earlier: Files of earlier requests.
+
+    Returns:
+        The rows that are left.
+    """
+    kept = without(rows, forget)
+    for path in earlier:
+        kept = without_requests(kept, read_requests(path))
+    return kept
+
+
+def request_of(path: Path, rows: Sequence[Row]) -> Request:
+    """Return the request of a file that asks to have exactly these rows forgotten.
+
+    Args:
+        path: The file of requests.
+        rows: The rows to forget.
+
+    Returns:
+        The request.
+
+    Raises:
+        InputError: No request of the file does.
+    """
+    digest = digest_rows(rows)
+    requests = read_requests(path)
+    for request in requests:
+        if request.digest == digest:
+            return request
+    raise InputError(
+        f"requests {str(path)!r}: none of {len(requests)} asks for the rows of --forget, {digest}; name the file of "
+        "rows that the request names"
+    )
+
+
 def _dump(request: Request, folder: Path) -> str:
     record = {
         "digest": request.digest,
