@@ -16,6 +16,7 @@ COMMANDS = {
     "base": "eul_trainer.cli.base",
     "data": "eul_trainer.cli.data",
     "teach": "eul_trainer.cli.teach",
+    "baseline": "eul_trainer.cli.baseline",
     "fit": "eul_trainer.cli.fit",
     "fuse": "eul_trainer.cli.fuse",
     "revoke": "eul_trainer.cli.revoke",
