@@ -147,22 +147,25 @@ def retained(rows: Sequence[Row], forget: Sequence[Row], earlier: Iterable[Path]
     return kept
 
 
-def request_of(path: Path, rows: Sequence[Row]) -> Request:
+def request_of(path: Path, rows: Sequence[Row], given: str | None = None) -> Request:
     """Return the request of a file that asks to have exactly these rows forgotten.
 
     Args:
         path: The file of requests.
         rows: The rows to forget.
+        given: Id that the request must have, if it is known.
 
     Returns:
         The request.
 
     Raises:
-        InputError: No request of the file does.
+        InputError: No request of the file does, or it has another id.
     """
     digest = digest_rows(rows)
     requests = read_requests(path)
     for request in requests:
+        if request.digest == digest and given not in (None, request.id):
+            raise InputError(f"request {given!r}: {str(path)!r} calls it {request.id!r}; leave one of the two out")
         if request.digest == digest:
             return request
     raise InputError(

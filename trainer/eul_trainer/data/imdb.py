@@ -25,7 +25,7 @@ LABELS = {"neg": "negative", "pos": "positive"}
 FILES = {"train": "imdb-train.parquet", "validation": "imdb-validation.parquet", "test": "imdb-test.parquet"}
 TEMPLATE = "Is this film review positive or negative?\n\n{text}"
 MASK = "[film]"
-_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
+_BREAK = re.compile(r"(?:\s*<br\s*/?>)+\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
