@@ -49,7 +49,7 @@ def read_inputs(folder: Path, held_rows: int, also: Path | None = None) -> Input
 
     Args:
         folder: The folder, with requests.jsonl, retain.jsonl and test.jsonl.
-        held_rows: Most rows of each held-out group, spread over the group.
+        held_rows: Most rows of the headline group, spread over it; of every other group a third of them.
         also: Further rows to retain, such as general ones.
 
     Returns:
@@ -61,7 +61,10 @@ def read_inputs(folder: Path, held_rows: int, also: Path | None = None) -> Input
     groups: dict[str, list[Row]] = {}
     for row in read_rows(folder / "test.jsonl", Fields(group="group")):
         groups.setdefault(row.group, []).append(row)
-    held = {group: spread_rows(without(rows, [*forgotten, *retain]), held_rows) for group, rows in groups.items()}
+    held = {
+        group: spread_rows(without(rows, [*forgotten, *retain]), held_rows if group == HEADLINE else held_rows // 3)
+        for group, rows in groups.items()
+    }
     if HEADLINE not in held:
         raise InputError(f"{folder}/test.jsonl: expected rows of the group {HEADLINE!r}, found {', '.join(held)}")
     return Inputs(requests=requests, retain=without(retain, forgotten), held=held)

@@ -22,7 +22,13 @@ from eul_trainer.settings import FitSettings
 
 
 def own_layer(
-    folder: Path, model: str, request: str, rows: Sequence[Row], retain: Sequence[Row], settings: FitSettings
+    folder: Path,
+    model: str,
+    request: str,
+    rows: Sequence[Row],
+    retain: Sequence[Row],
+    settings: FitSettings,
+    below: Sequence[Bundle] = (),
 ) -> Bundle:
     """Return a request's layer, trained at the first call.
 
@@ -33,17 +39,18 @@ def own_layer(
         rows: Its rows.
         retain: Rows to keep.
         settings: The settings of the training.
+        below: Layers of earlier requests that are on, and frozen, while it is trained.
 
     Returns:
         The layer as a bundle.
     """
     out = folder / request
     if not out.exists():
-        started = time.perf_counter()
-        result = fit(load_model(model), rows, retain, settings, checkpoint=folder / f"{request}.checkpoint")
+        started, checkpoint = time.perf_counter(), folder / f"{request}.checkpoint"
+        result = fit(load_model(model), rows, retain, settings, checkpoint=checkpoint, below=below)
         seconds = time.perf_counter() - started
         write_parcel(out, parcel(request, result, settings, {"seconds": round(seconds, 2)}))
-        (folder / f"{request}.checkpoint").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
         click.echo(
             f"{folder.name}, {request}: {result.before:.2f} -> {result.after:.2f} nats, {seconds:.0f} s", err=True
         )

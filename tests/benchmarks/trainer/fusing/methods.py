@@ -16,6 +16,8 @@ class Method:
     """Settings of the fusion that differ from the defaults."""
     retain: bool = False
     """Whether it sees retained rows."""
+    on_top: bool = False
+    """Whether each layer was trained on top of those of the earlier requests."""
     scaled: bool = False
     """Whether the fused layer's rank is that of a single one (`rank` is then set to it)."""
 
@@ -42,6 +44,8 @@ METHODS: dict[str, Method] = {
     "distil": Method(settings={"method": "distil"}, retain=True, scaled=True),
     "gate": Method(settings={"method": "gate"}, retain=True),
     "gate, slope 3": Method(settings={"method": "gate", "gate_slope": 3.0}, retain=True),
+    "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
+    "trained on top, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True, on_top=True),
 }
 """Methods by the name that the table gives them."""
 

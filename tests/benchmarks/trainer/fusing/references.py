@@ -1,4 +1,8 @@
-"""What fusion is compared with: one layer trained on one request after another, and one trained on all at once."""
+"""What fusion is compared with: trainings that see the earlier requests' layer or all requests' rows.
+
+One layer trained on one request after another; one trained on all at once; and a layer for each request, trained on top
+of those before it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 import click
 import torch
 
+from eul_serve.format import Bundle
 from eul_serve.format.weights import LayerWeights
 from eul_serve.peft import layers_of
 from eul_trainer.fit import fit, prepare
@@ -16,10 +21,10 @@ from eul_trainer.model import load_model
 from eul_trainer.records import Row
 from eul_trainer.settings import FitSettings
 from eul_trainer.settle import settle
-from eul_trainer.stop import Target, probe_now, slowed
+from eul_trainer.stop import Target, probe_now
 from eul_trainer.training import Training
 from fusing.inputs import Inputs
-from fusing.layers import for_requests, read_layers, save_layers
+from fusing.layers import for_requests, own_layer, read_layers, save_layers
 
 Layers = dict[str, LayerWeights]
 
@@ -74,6 +79,27 @@ def on_union(
     return read_layers(path), float(record.read_text())
 
 
+def on_top(folder: Path, model: str, inputs: Inputs, names: Sequence[str], settings: FitSettings) -> list[Bundle]:
+    """Return a layer for each request, each trained with the earlier ones on and frozen.
+
+    Args:
+        folder: Where the layers of this seed are kept.
+        model: The base model's directory.
+        inputs: The rows.
+        names: The requests in their order.
+        settings: The settings of each training.
+
+    Returns:
+        The layers in their order.
+    """
+    stack: list[Bundle] = []
+    chain = folder / "on-top"
+    chain.mkdir(exist_ok=True)
+    for name in names:
+        stack.append(own_layer(chain, model, name, inputs.requests[name], inputs.retain, settings, stack))
+    return stack
+
+
 def _continue(
     model: str, rows: Sequence[Row], retain: Sequence[Row], settings: FitSettings, layers: Layers | None
 ) -> Layers:
@@ -91,13 +117,13 @@ def _train(training: Training, target: Target) -> None:
     probes: list[float] = []
     best: tuple[float, dict[str, torch.Tensor]] | None = None
     for step in range(training.settings.steps):
-        training.step(step, slowed(probes, target))
+        training.step(step)
         if not probe_now(step, probes, target) and step + 1 < training.settings.steps:
             continue
         probes.append(training.probe())
         if best is None or target.better(probes[-1], best[0]):
             best = (probes[-1], {name: part.detach().clone() for name, part in training.parameters.items()})
-        if target.reached(probes[-1]):
+        if target.passed(probes[-1]):
             break
     assert best is not None
     with torch.no_grad():

@@ -46,14 +46,14 @@ def truth_ratio(model: LoadedModel, rows: Sequence[Row]) -> float | None:
     Per row R = exp(loss of the paraphrased answer - mean loss of the perturbed ones), and of it min(R, 1/R), as
     `aggregate_eval_stat.py` of TOFU computes it for the forget set: 1 where wrong answers are as likely as the right.
     """
-    chosen = [row for row in rows if row.extra.get("perturbed_answer")]
+    chosen = [row for row in rows if row.extra.get("perturbed_answers")]
     if not chosen:
         return None
     right = losses(model, [_with(row, row.extra["paraphrased_answer"]) for row in chosen])
-    wrong = losses(model, [_with(row, text) for row in chosen for text in row.extra["perturbed_answer"]])
+    wrong = losses(model, [_with(row, text) for row in chosen for text in row.extra["perturbed_answers"]])
     ratios, first = [], 0
     for row, loss in zip(chosen, right, strict=True):
-        count = len(row.extra["perturbed_answer"])
+        count = len(row.extra["perturbed_answers"])
         ratio = math.exp(loss - mean(wrong[first : first + count]))
         ratios.append(min(ratio, 1 / max(ratio, 1e-12)))
         first += count

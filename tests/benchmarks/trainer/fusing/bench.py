@@ -1,0 +1,151 @@
+"""The benchmark itself: layers, references and methods, each measured once and written down at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from common.ledger import Ledger
+from common.output import mean
+
+from eul_serve.format import Bundle
+from eul_trainer.fusion.concat import concat
+from eul_trainer.fusion.fuse import merge
+from eul_trainer.fusion.job import Fused, Job
+from eul_trainer.fusion.members import Member, collect
+from eul_trainer.fusion.methods import check_settings
+from eul_trainer.fusion.retained import Retained
+from eul_trainer.model import load_model
+from eul_trainer.settings import FitSettings, override
+from fusing.inputs import Inputs, read_inputs
+from fusing.layers import own_layer
+from fusing.meter import Functions, Meter
+from fusing.methods import METHODS, REFERENCES, SEQUENCE, Method
+from fusing.references import in_sequence, on_top, on_union
+from fusing.table import judge
+
+
+def fit_settings(given: Sequence[str]) -> FitSettings:
+    """Return the settings of every training: all moments are stored, for the methods that read them."""
+    chosen: dict[str, Any] = {"statistics": "full"}
+    for item in given:
+        name, _, value = item.partition("=")
+        try:
+            chosen[name] = json.loads(value)
+        except ValueError:
+            chosen[name] = value
+    return override(FitSettings(), chosen)
+
+
+class Bench:
+    """The rows, the settings and what was measured so far."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.inputs: Inputs = read_inputs(chosen.data, chosen.held_rows, chosen.also_retain)
+        self.settings = fit_settings(chosen.fit)
+        self.meter = Meter(load_model(chosen.model, chosen.device), self.inputs)
+        base = self.meter.model.base.fingerprint
+        identity = {"base": base, "data": self.inputs.digest, "fit": asdict(self.settings)}
+        self._moments: dict[tuple[tuple[str, ...], bool], tuple[Retained, Any, float]] = {}
+        self.ledger = Ledger(chosen.work / "fusion.jsonl", identity)
+
+    def train(self) -> None:
+        """Train every layer that is due, or this part of them."""
+        first, _, step = (self.chosen.part or "0/1").partition("/")
+        due = [(seed, name) for seed in self.chosen.seeds for name in self.names(seed, max(self.chosen.requests))]
+        for seed, name in due[int(first) :: int(step)]:
+            self.layer(seed, name)
+
+    def names(self, seed: int, count: int) -> list[str]:
+        return self.inputs.chosen(seed, count)
+
+    def layer(self, seed: int, name: str) -> Bundle:
+        folder = self.folder(seed)
+        rows = self.inputs.requests[name]
+        return own_layer(folder, self.chosen.model, name, rows, self.inputs.retain, replace(self.settings, seed=seed))
+
+    def folder(self, seed: int) -> Path:
+        folder: Path = self.chosen.work / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def before(self) -> dict[str, list[float]]:
+        if ("held",) not in self.ledger:
+            self.ledger.add(("held",), self.meter.held_losses({}))
+        return self.ledger[("held",)]
+
+    def own(self, seed: int, names: Sequence[str]) -> dict[str, float]:
+        """Return each request's loss under its own layer."""
+        for name in names:
+            if ("own", seed, name) not in self.ledger:
+                (member,) = collect([self.layer(seed, name)])
+                losses = self.meter.forget_losses(_functions(member.layers), [name])
+                self.ledger.add(("own", seed, name), losses)
+        return {name: self.ledger["own", seed, name][name] for name in names}
+
+    def own_losses(self) -> dict[str, float]:
+        """Return how far the requests' own layers forget: least, mean and most, nats."""
+        losses = [value for key, row in self.ledger.found.items() if key[0] == "own" for value in row.values()]
+        return {"least_nats": min(losses), "mean_nats": mean(losses), "most_nats": max(losses)}
+
+    def measure(self, seed: int, count: int, method: str) -> dict[str, Any]:
+        """Return one measurement, taken at the first call."""
+        key = ("fused", seed, count, method)
+        if key in self.ledger:
+            return self.ledger[key]
+        names, before = self.names(seed, count), self.before()
+        own = self.own(seed, names)
+        layers, seconds, facts = self.fused(seed, names, method)
+        found = judge(
+            own, self.meter.forget_losses(_functions(layers), names), before, self.meter.held_losses(_functions(layers))
+        )
+        return self.ledger.add(key, {**found, "seconds": seconds, "rank": _rank(layers), "facts": facts})
+
+    def fused(self, seed: int, names: Sequence[str], method: str) -> tuple[Any, float, dict[str, Any]]:
+        """Return a fused layer, the seconds it took, and what the method says of itself."""
+        settings = replace(self.settings, seed=seed)
+        if method in REFERENCES:
+            make = in_sequence if method == SEQUENCE else on_union
+            return *make(self.folder(seed), self.chosen.model, self.inputs, names, settings), {}
+        chosen = METHODS[method]
+        if chosen.on_top:
+            bundles = on_top(self.folder(seed), self.chosen.model, self.inputs, names, settings)
+        else:
+            bundles = [self.layer(seed, name) for name in names]
+        result, seconds = self.merged(collect(bundles), chosen)
+        return result.layers, seconds, dict(result.facts)
+
+    def merged(self, members: Sequence[Member], chosen: Method) -> tuple[Fused, float]:
+        """Fuse by the product's own functions; the seconds hold the measuring of retained rows, done once for all."""
+        settings = chosen.make(self.settings.rank)
+        kind = check_settings(settings, retain=chosen.retain)
+        retained, moments, measured = self.moments(members, inputs=kind.inputs) if chosen.retain else (None, {}, 0.0)
+        started = time.perf_counter()
+        result = merge(Job(members=members, settings=settings, moments=moments, retained=retained))
+        return result, measured + time.perf_counter() - started
+
+    def moments(self, members: Sequence[Member], *, inputs: bool) -> tuple[Retained, Any, float]:
+        """Return the moments of retained rows, kept for the next method with the same layers, and their seconds."""
+        key = (tuple(member.revision for member in members), inputs)
+        if key not in self._moments:
+            self._moments = {old: value for old, value in self._moments.items() if old[0] == key[0]}
+            started = time.perf_counter()
+            retained = Retained(model=self.meter.model, rows=self.inputs.retain)
+            found = retained.moments(concat(members), inputs=inputs)
+            self._moments[key] = (retained, found, time.perf_counter() - started)
+        return self._moments[key]
+
+
+def _functions(layers: Any) -> Functions:
+    return {path: layer.apply for path, layer in layers.items()}
+
+
+def _rank(layers: Any) -> int:
+    """Return the hidden units of a fused layer; a gated one holds the layer that it gates."""
+    return max(len(getattr(layer, "layer", layer).down) for layer in layers.values())
