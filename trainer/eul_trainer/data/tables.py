@@ -119,16 +119,8 @@ def _readable(path: Path, kind: str) -> Iterator[None]:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise InputError(f"{str(path)!r}: looks like a Git LFS pointer, not the data itself; run git lfs pull")
         yield
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        pyarrow.ArrowException,
-    ) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, pyarrow.ArrowException) as error:
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"{str(path)!r}: cannot read: {error.strerror}; name {kind}") from error
         reason = str(error).partition("\n")[0][:200]
         raise InputError(f"{str(path)!r}: expected {kind}, whole: {reason}; get the file anew") from error
-    except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0][:200]
-        raise InputError(f"{str(path)!r}: cannot read: {reason}; name {kind}") from error
