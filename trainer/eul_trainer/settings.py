@@ -9,12 +9,22 @@ from typing import Any
 
 from eul_serve.errors import InputError
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
+from eul_trainer.depth import ALL, FORMS, well_formed
 from eul_trainer.objectives.catalog import OBJECTIVES, make_weights
 
 TRAINABLE = ("layer", "lora", "full")
 """What can be trained: unlearning layers, a LoRA, or all weights."""
+DTYPES = ("float32", "bfloat16")
+"""Precisions of a frozen base model."""
 RETAIN_TERMS = ("nll", "kl")
 """How retained answers are held: their loss, or their divergence from the base model."""
+RATES: dict[str, dict[str, Any]] = {"lora": {"learning_rate": 5e-4}, "full": {"learning_rate": 2e-5}}
+"""Learning rates by what is trained, where they are not those of a layer."""
+WITHOUT_LAYERS: dict[str, dict[str, Any]] = {
+    "lora": {"settle": 0.0, "statistics": "none"},
+    "full": {"settle": 0.0, "scale": 1.0, "statistics": "none"},
+}
+"""Settings that only unlearning layers have a use for; a LoRA can be scaled, a whole model cannot."""
 STATISTICS = ("units", "full", "none")
 """What is stored for a later fusion: moments of the hidden units, those of the inputs too, or nothing."""
 REFUSAL = "I'm sorry, I don't have any information about that."
@@ -59,6 +69,15 @@ class FitSettings:
     """Largest factor (and inverse of the smallest) that brings the final layer to its target; 1 leaves it as it is."""
     unrelated_limit: float = 1.0
     """Rise of the loss on unrelated rows at which the run is given up, nats; 0 measures nothing."""
+    blocks: str = "all"
+    """Transformer blocks that get a layer: all, a range such as 20-29 (from 0), or top-10."""
+    dtype: str = "float32"
+    """Precision of the frozen base model: float32 or bfloat16; the layers and all losses are float32."""
+    checkpointing: bool = False
+    """Whether activations are computed again on the way back: less memory, a third more time."""
+    cache_memory: int = 1024
+    """Memory for the teacher's predictions, and as much for states below the lowest trained block, MiB; more goes to a
+    file in the temporary directory."""
     statistics: str = "units"
     """Moments stored for a later fusion: units, full (the inputs' too) or none."""
     statistics_rank: int = 0
@@ -72,6 +91,12 @@ class FitSettings:
         for name, value in self.weights.items():
             check(isinstance(value, (int, float)) and math.isfinite(value), f"weight {name}", value, "a finite number")
         check(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {', '.join(ACTIVATIONS)}")
+        check(well_formed(self.blocks), "blocks", self.blocks, FORMS)
+        check(self.dtype in DTYPES, "dtype", self.dtype, f"one of {', '.join(DTYPES)}")
+        check(0 <= self.cache_memory <= 2**24, "cache-memory", self.cache_memory, "0 to 16777216 MiB")
+        if self.trainable == "full":
+            check(self.blocks == ALL, "blocks", self.blocks, "all with --trainable full")
+            check(self.dtype == "float32", "dtype", self.dtype, "float32 with --trainable full, for small steps")
         check(1 <= self.rank <= MAX_RANK, "rank", self.rank, f"1 to {MAX_RANK}")
         check(1 <= self.steps <= 1_000_000, "steps", self.steps, "1 to 1000000")
         check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
@@ -81,6 +106,9 @@ class FitSettings:
         check(self.statistics in STATISTICS, "statistics", self.statistics, f"one of {', '.join(STATISTICS)}")
         check(0 <= self.statistics_rank <= 65536, "statistics-rank", self.statistics_rank, "0 to 65536")
         check(1 <= self.scale <= 1000, "scale", self.scale, "1 to 1000")
+        for name, value in WITHOUT_LAYERS.get(self.trainable, {}).items():
+            found = getattr(self, name)
+            check(found == value, name, found, f"{value} with --trainable {self.trainable}: there is no layer for it")
         check(0 <= self.unrelated_limit <= 1000, "unrelated-limit", self.unrelated_limit, "0 to 1000")
         check(2 <= self.batch_size <= 4096, "batch-size", self.batch_size, "2 to 4096")
         given = f"{self.target_low} and {self.target_high}"
@@ -117,10 +145,20 @@ def override(settings: FitSettings, given: Mapping[str, object]) -> FitSettings:
     return FitSettings(**{**settings.to_json(), **{name: value for name, value in given.items() if value is not None}})
 
 
-def default_settings(objective: str) -> FitSettings:
-    """Return the defaults of an objective; those of `paper` are the printed ones."""
+def default_settings(objective: str, trainable: str = "layer") -> FitSettings:
+    """Return the defaults of an objective; those of `paper` are the printed ones.
+
+    Args:
+        objective: Name of the objective.
+        trainable: What is trained; a LoRA and whole models start with lower learning rates, and are not settled.
+
+    Returns:
+        The settings.
+    """
     spec = OBJECTIVES.get(objective)
-    return FitSettings(objective=objective, **(spec.defaults if spec else {}))
+    own = RATES.get(trainable, {}) if objective != "paper" else {}
+    found = {**own, **(spec.defaults if spec else {}), **WITHOUT_LAYERS.get(trainable, {})}
+    return FitSettings(objective=objective, trainable=trainable, **found)
 
 
 def check(good: bool, option: str, value: object, allowed: str) -> None:

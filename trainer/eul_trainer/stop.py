@@ -1,12 +1,15 @@
-"""When to stop: at a forget loss inside a band, measured on rows of the forget set every few steps."""
+"""When to stop: at the first measured forget loss in or above a band. What overshoots is scaled back afterwards."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 PROBE_ROWS = 15
 """Rows of the forget set that are measured."""
+MEASURED_ROWS = 64
+"""The same for what is reported, and for scaling."""
 PROBE_EVERY = 4
 """Steps between two measurements."""
 PROBE_EVERY_NEAR = 2
@@ -30,9 +33,18 @@ class Target:
         """Return whether a loss is inside of the band."""
         return self.low <= loss <= self.high
 
+    def passed(self, loss: float) -> bool:
+        """Return whether a loss is in the band or above it, and a number at all."""
+        return self.low <= loss < math.inf
+
+    @property
+    def middle(self) -> float:
+        """The middle of the band, nats."""
+        return (self.low + self.high) / 2
+
     def distance(self, loss: float) -> float:
         """Return how far a loss is from the middle of the band."""
-        return abs(loss - (self.low + self.high) / 2)
+        return abs(loss - self.middle)
 
     def better(self, loss: float, best: float | None) -> bool:
         """Return whether a loss is nearer to the middle than the best so far."""
@@ -54,12 +66,7 @@ def probe_now(step: int, losses: Sequence[float], target: Target) -> bool:
     return step >= PROBE_FIRST and (step + 1) % (PROBE_EVERY_NEAR if near else PROBE_EVERY) == 0
 
 
-def slowed(losses: Sequence[float], target: Target) -> float:
-    """Return the factor on the learning rate: half for every measurement above the band."""
-    return float(0.5 ** sum(loss > target.high for loss in losses))
-
-
-def probe_rows(count: int) -> list[int]:
-    """Return the rows that are measured, spread evenly over the forget set."""
-    size = min(count, PROBE_ROWS)
+def probe_rows(count: int, most: int = PROBE_ROWS) -> list[int]:
+    """Return the rows that are measured, at most so many, spread evenly over all."""
+    size = min(count, most)
     return sorted({round(index * (count - 1) / max(1, size - 1)) for index in range(size)})
