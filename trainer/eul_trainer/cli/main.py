@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": "eul_trainer.cli.fit",
     "fuse": "eul_trainer.cli.fuse",
     "revoke": "eul_trainer.cli.revoke",
+    "batch": "eul_trainer.cli.batch",
     "eval": "eul_trainer.cli.evaluate",
 }
 

@@ -1,0 +1,1 @@
+"""Many deletion requests at once: planned, fanned out in this process or over Ray, retried, fused and reported."""
