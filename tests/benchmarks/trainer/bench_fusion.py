@@ -42,6 +42,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=OUT, help="where the table and the picture go")
     parser.add_argument("--requests", type=int, nargs="+", default=[2, 5, 10, 30])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds-largest", type=int, nargs="+", help="seeds for the largest number of requests alone")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *REFERENCES], choices=[*METHODS, *REFERENCES])
     parser.add_argument("--held-rows", type=int, default=60, help="most held-out rows of a group")
     parser.add_argument("--fit", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
@@ -59,7 +60,7 @@ def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
     bench.train()
     record: dict[str, Any] = {"trained": chosen.part}
     for count in [] if chosen.part else sorted(chosen.requests):
-        for seed in chosen.seeds:
+        for seed in bench.seeds(count):
             for method in chosen.methods:
                 found = bench.measure(seed, count, method)
                 gap, change = found["forget_gap_nats_max"], found["retain_change_nats"][HEADLINE]
@@ -78,7 +79,7 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
         "command": command,
         "machine": describe_machine(),
         "requests": counts,
-        "seeds": chosen.seeds,
+        "seeds": {str(count): bench.seeds(count) for count in counts},
         "rows_per_request": max(len(rows) for rows in bench.inputs.requests.values()),
         "retain_rows": len(bench.inputs.retain),
         "held_rows": {name: len(rows) for name, rows in bench.inputs.held.items()},
@@ -86,7 +87,7 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
         "own_layers": bench.own_losses(),
         "methods": {
             method: {
-                str(count): over_seeds([bench.measure(seed, count, method) for seed in chosen.seeds])
+                str(count): over_seeds([bench.measure(seed, count, method) for seed in bench.seeds(count)])
                 for count in counts
             }
             for method in chosen.methods

@@ -58,9 +58,20 @@ class Bench:
     def train(self) -> None:
         """Train every layer that is due, or this part of them."""
         first, _, step = (self.chosen.part or "0/1").partition("/")
-        due = [(seed, name) for seed in self.chosen.seeds for name in self.names(seed, max(self.chosen.requests))]
+        pairs = [
+            (seed, name)
+            for count in sorted(self.chosen.requests)
+            for seed in self.seeds(count)
+            for name in self.names(seed, count)
+        ]
+        due = list(dict.fromkeys(pairs))
         for seed, name in due[int(first) :: int(step)]:
             self.layer(seed, name)
+
+    def seeds(self, count: int) -> list[int]:
+        """Return the seeds that a number of requests is measured with."""
+        given: list[int] = self.chosen.seeds
+        return (self.chosen.seeds_largest or given) if count == max(self.chosen.requests) else given
 
     def names(self, seed: int, count: int) -> list[str]:
         return self.inputs.chosen(seed, count)

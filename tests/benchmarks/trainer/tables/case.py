@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,11 @@ def _build(task: str, source: Path, share: float, most: int | None, scale: Scale
         return build_imdb(source, ImdbSettings(share=share, max_words=kept, limit=most, seed=seed))
     from eul_trainer.data.samsum import SamsumSettings, build_samsum
 
-    return build_samsum(source, SamsumSettings(share=share, max_words=kept, limit=most, seed=seed))
+    settings = SamsumSettings(share=share, max_words=kept, limit=most, seed=seed)
+    path = source / "samsum.zip"
+    left_out = build_samsum(path, settings).notes["left_out"]["train"]  # long conversations, and shares are of the rest
+    of_rest = min(0.9, share * TRAIN_ROWS[task] / (TRAIN_ROWS[task] - left_out))
+    return build_samsum(path, replace(settings, share=of_rest))
 
 
 def _lists(dataset: Dataset) -> dict[str, list[Row]]:

@@ -8,25 +8,14 @@ from collections.abc import Sequence
 
 from common.output import mean
 
-from eul_trainer.answers import greedy_answers
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
-from eul_trainer.losses import row_losses
+from eul_trainer.baselines.evaluated import Evaluated
 from eul_trainer.metrics.rouge import common_length, rouge_l_recall, words
-from eul_trainer.model import LoadedModel
 from eul_trainer.records import Row
 
 
-def losses(model: LoadedModel, rows: Sequence[Row]) -> list[float]:
+def losses(system: Evaluated, rows: Sequence[Row]) -> list[float]:
     """Return the mean loss of each row's answer tokens, nats."""
-    examples = encode(model.tokenizer, rows, limit=context_limit(model.network))
-    return row_losses(Runner(model, examples), examples)
-
-
-def answers(model: LoadedModel, rows: Sequence[Row], tokens: int) -> list[str]:
-    """Return greedy answers."""
-    examples = encode(model.tokenizer, rows, limit=context_limit(model.network))
-    return greedy_answers(model, examples, tokens=tokens)
+    return [score.loss for score in system.scores(rows)]
 
 
 def probability(found: Sequence[float]) -> float:
@@ -34,13 +23,13 @@ def probability(found: Sequence[float]) -> float:
     return mean([math.exp(-loss) for loss in found])
 
 
-def recall(model: LoadedModel, rows: Sequence[Row], tokens: int) -> float:
+def recall(system: Evaluated, rows: Sequence[Row], tokens: int) -> float:
     """Return the mean ROUGE-L recall of greedy answers, cut where the answer is cut."""
-    found = answers(model, rows, tokens)
+    found = system.answers(rows, tokens)
     return mean([rouge_l_recall(row.completion, answer) for row, answer in zip(rows, found, strict=True)])
 
 
-def truth_ratio(model: LoadedModel, rows: Sequence[Row]) -> float | None:
+def truth_ratio(system: Evaluated, rows: Sequence[Row]) -> float | None:
     """Return TOFU's truth ratio on rows that have perturbed answers; None where no row has any.
 
     Per row R = exp(loss of the paraphrased answer - mean loss of the perturbed ones), and of it min(R, 1/R), as
@@ -49,8 +38,8 @@ def truth_ratio(model: LoadedModel, rows: Sequence[Row]) -> float | None:
     chosen = [row for row in rows if row.extra.get("perturbed_answers")]
     if not chosen:
         return None
-    right = losses(model, [_with(row, row.extra["paraphrased_answer"]) for row in chosen])
-    wrong = losses(model, [_with(row, text) for row in chosen for text in row.extra["perturbed_answers"]])
+    right = losses(system, [_with(row, row.extra["paraphrased_answer"]) for row in chosen])
+    wrong = losses(system, [_with(row, text) for row in chosen for text in row.extra["perturbed_answers"]])
     ratios, first = [], 0
     for row, loss in zip(chosen, right, strict=True):
         count = len(row.extra["perturbed_answers"])
@@ -64,10 +53,10 @@ def _with(row: Row, text: str) -> Row:
     return Row(prompt=row.prompt, completion=text, where=row.where)
 
 
-def label_accuracy(model: LoadedModel, rows: Sequence[Row], labels: Sequence[str]) -> float:
+def label_accuracy(system: Evaluated, rows: Sequence[Row], labels: Sequence[str]) -> float:
     """Return the share of rows whose own label word has the least loss among the labels."""
     asked = [Row(prompt=row.prompt, completion=label, where=row.where) for row in rows for label in labels]
-    found = losses(model, asked)
+    found = losses(system, asked)
     hits = 0
     for index, row in enumerate(rows):
         mine = found[index * len(labels) : (index + 1) * len(labels)]
@@ -96,9 +85,9 @@ def _f1(shared: int, expected: int, found: int) -> float:
     return 2 * shared / (expected + found) if shared else 0.0
 
 
-def summary_scores(model: LoadedModel, rows: Sequence[Row], tokens: int) -> dict[str, float]:
+def summary_scores(system: Evaluated, rows: Sequence[Row], tokens: int) -> dict[str, float]:
     """Return the mean ROUGE scores of greedy summaries."""
     found = [
-        rouge_scores(row.completion, answer) for row, answer in zip(rows, answers(model, rows, tokens), strict=True)
+        rouge_scores(row.completion, answer) for row, answer in zip(rows, system.answers(rows, tokens), strict=True)
     ]
     return {name: mean([scores[name] for scores in found]) for name in found[0]}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eul_trainer.baselines.evaluated import Ensemble, Evaluated, WholeModel
 from eul_trainer.baselines.methods import Split, run_method
 from eul_trainer.baselines.methods import default_settings as baseline_settings
+from eul_trainer.baselines.sisa.ensemble import open_ensemble
+from eul_trainer.baselines.sisa.run import complete, start
+from eul_trainer.baselines.sisa.settings import SisaSettings
+from eul_trainer.baselines.sisa.state import save_state
 from eul_trainer.fit import fit
 from eul_trainer.model import LoadedModel, load_model
 from eul_trainer.settings import FitSettings, default_settings, override
@@ -17,8 +24,6 @@ from tables.case import Case
 from tables.scale import Scale
 
 ORIGINAL, RETRAIN = "original", "retrain"
-LORA_RATE, FULL_RATE = 1e-3, 2e-5
-"""Learning rates of LoRA and of all weights; a layer has its objective's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,63 +51,86 @@ class Cell:
         return Split(forget=self.case.forget, retain=self.case.retain)
 
 
-Method = Callable[[Cell], LoadedModel]
+Outcome = tuple[Evaluated, float]
+"""A system to measure, and the seconds that honouring the request took, loading left out."""
+Method = Callable[[Cell], Outcome]
 
 
-def original(cell: Cell) -> LoadedModel:
+def original(cell: Cell) -> Outcome:
     """Return the taught model as it is."""
-    return load_model(str(cell.original), cell.device)
+    return WholeModel(_taught(cell)), 0.0
 
 
-def retrain(cell: Cell) -> LoadedModel:
+def retrain(cell: Cell) -> Outcome:
     """Return a model taught as the original was, without the rows to forget."""
     model = load_model(cell.base, cell.device)
-    teach(model, cell.case.twin, replace(cell.scale.teach, seed=cell.seed))
-    return model
+    course = teach(model, cell.case.twin, replace(cell.scale.teach, seed=cell.seed))
+    return WholeModel(model), course.seconds
 
 
-def finetune(cell: Cell) -> LoadedModel:
-    """Return the original after more passes over the retained rows."""
-    model = original(cell)
-    settings = replace(baseline_settings("finetune"), epochs=cell.scale.tune_epochs, seed=cell.seed)
-    run_method("finetune", model, cell.split, replace(settings, batch_size=cell.scale.teach.batch_size))
-    return model
+def tune(method: str) -> Method:
+    """Return one of the baselines that go on from the taught model: finetune or revgrad."""
+
+    def run(cell: Cell) -> Outcome:
+        model = _taught(cell)
+        settings = replace(baseline_settings(method), epochs=cell.scale.tune_epochs, seed=cell.seed)
+        settings = replace(settings, batch_size=cell.scale.teach.batch_size)
+        course = run_method(method, model, cell.split, settings)
+        return WholeModel(model), course.seconds
+
+    return run
 
 
-def reverse_gradient(cell: Cell) -> LoadedModel:
-    """Return the original after passes over all rows with the gradient of the forgotten ones reversed."""
-    model = original(cell)
-    settings = replace(baseline_settings("revgrad"), epochs=cell.scale.tune_epochs, seed=cell.seed)
-    run_method("revgrad", model, cell.split, replace(settings, batch_size=cell.scale.teach.batch_size))
-    return model
+def sisa(cell: Cell) -> Outcome:
+    """Return SISA's shards after the deletion; the seconds are those of the deletion alone."""
+    folder = cell.original.parent / "sisa"
+    shutil.rmtree(folder, ignore_errors=True)
+    settings = SisaSettings(shards=cell.scale.shards, slices=2, teach=replace(cell.scale.teach, seed=cell.seed))
+    try:
+        model = load_model(cell.base, cell.device)
+        state = start(folder, model, cell.case.teach, settings)
+        complete(folder, state, model)
+        left = state.delete(cell.case.forget)
+        save_state(folder, left)
+        seconds = complete(folder, left, model).seconds
+        return Ensemble(open_ensemble(folder, cell.device)), seconds
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def unlearn(objective: str, given: Mapping[str, Any] | None = None) -> Method:
-    """Return a method that trains with an objective, a layer unless told otherwise.
+def unlearn(objective: str, trainable: str = "layer", **given: Any) -> Method:
+    """Return a method that trains with an objective.
 
     Args:
         objective: Name of the objective.
-        given: Settings that differ from the objective's own and from the scale's.
+        trainable: layer, lora or full.
+        **given: Settings that differ from the objective's own and from the scale's.
 
     Returns:
         The method.
     """
 
-    def run(cell: Cell) -> LoadedModel:
-        model = original(cell)
-        fit(model, cell.case.forget, cell.case.retain, fit_settings(objective, cell, given or {}))
-        return model  # the trained parameters are on it
+    def run(cell: Cell) -> Outcome:
+        model = _taught(cell)
+        started = time.perf_counter()
+        fit(model, cell.case.forget, cell.case.retain, fit_settings(objective, trainable, cell, given))
+        return WholeModel(model), time.perf_counter() - started  # the trained parameters are on it
 
     return run
 
 
-def fit_settings(objective: str, cell: Cell, given: Mapping[str, Any]) -> FitSettings:
+def _taught(cell: Cell) -> LoadedModel:
+    return load_model(str(cell.original), cell.device)
+
+
+def fit_settings(objective: str, trainable: str, cell: Cell, given: Mapping[str, Any]) -> FitSettings:
     """Return an unlearning run's settings: the objective's own, then the scale's, then what is given."""
     low, high = band(cell.target)
     chosen: dict[str, Any] = {**cell.scale.fit, "target_low": low, "target_high": high, "statistics": "none"}
+    chosen["unrelated_limit"] = 0.0  # a method that ruins the model is to be seen in the table, not stopped
     if cell.case.task != "tofu" and objective == "bounded":
         chosen["refusal"] = ""  # "I don't have any information" answers neither a review nor a dialogue
-    return override(default_settings(objective), {**chosen, "seed": cell.seed, **given})
+    return override(default_settings(objective, trainable), {**chosen, "seed": cell.seed, **given})
 
 
 def band(target: float) -> tuple[float, float]:
@@ -114,10 +142,11 @@ def band(target: float) -> tuple[float, float]:
 METHODS: dict[str, Method] = {
     ORIGINAL: original,
     RETRAIN: retrain,
-    "fine-tune": finetune,
-    "reverse gradient": reverse_gradient,
+    "fine-tune": tune("finetune"),
+    "SISA": sisa,
+    "reverse gradient": tune("revgrad"),
     "EUL, as printed": unlearn("paper"),
-    "EUL, rate 1e-3": unlearn("paper", {"learning_rate": 1e-3}),
+    "EUL, rate 1e-3": unlearn("paper", learning_rate=1e-3),
     "EUL, bounded": unlearn("bounded"),
     "NPO": unlearn("npo"),
     "SimNPO": unlearn("simnpo"),
@@ -126,9 +155,9 @@ METHODS: dict[str, Method] = {
     "DPO to a refusal": unlearn("dpo"),
     "RMU": unlearn("rmu"),
     "UNDIAL": unlearn("undial"),
-    "EUL, bounded, LoRA": unlearn("bounded", {"trainable": "lora", "learning_rate": LORA_RATE, "settle": 0.0}),
-    "NPO, LoRA": unlearn("npo", {"trainable": "lora", "learning_rate": LORA_RATE, "settle": 0.0}),
-    "NPO, all weights": unlearn("npo", {"trainable": "full", "learning_rate": FULL_RATE, "settle": 0.0}),
-    "GradDiff, all weights": unlearn("graddiff", {"trainable": "full", "learning_rate": FULL_RATE, "settle": 0.0}),
+    "EUL, bounded, LoRA": unlearn("bounded", "lora"),
+    "NPO, LoRA": unlearn("npo", "lora"),
+    "NPO, all weights": unlearn("npo", "full"),
+    "GradDiff, all weights": unlearn("graddiff", "full"),
 }
 """Methods in the order of the table. MEND is left out: see docs/benchmarks/README.md."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from common.output import mean
 from fusing.inputs import spread_rows
 
 from eul_serve.errors import EulError
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.baselines.evaluated import Evaluated, WholeModel
+from eul_trainer.model import load_model
 from eul_trainer.teaching.directory import TEACH_FILE, training_record, write_model
 from eul_trainer.teaching.run import teach
 from tables.case import Case, make_case
@@ -67,12 +67,10 @@ class Table:
     def _measure(self, ledger: Ledger, split: str, seed: int, due: Sequence[str]) -> None:
         cell = self.cell(split, seed)
         for name in due:
-            started = time.perf_counter()
             try:
-                model = METHODS[name](cell)
-                seconds = time.perf_counter() - started
-                record = {"seconds": seconds, **measure(model, cell.case, self.scale)}
-                del model
+                system, seconds = METHODS[name](cell)
+                record = {"seconds": seconds, **measure(system, cell.case, self.scale)}
+                del system
             except EulError as error:  # an unbounded objective diverges: that is a result
                 record = {"failed": str(error)}
             ledger.add((split, seed, name), record)
@@ -93,7 +91,7 @@ class Table:
             del model
             gc.collect()
         unseen = spread_rows(case.unseen, self.scale.measured)
-        target = mean(losses(load_model(str(original), self.device), unseen))
+        target = mean(losses(WholeModel(load_model(str(original), self.device)), unseen))
         return Cell(
             case=case,
             scale=self.scale,
@@ -105,25 +103,25 @@ class Table:
         )
 
 
-def measure(model: LoadedModel, case: Case, scale: Scale) -> dict[str, float]:
-    """Return everything that a table shows of a model: losses in nats, all else between 0 and 1."""
+def measure(system: Evaluated, case: Case, scale: Scale) -> dict[str, float]:
+    """Return everything that a table shows of a system: losses in nats, all else between 0 and 1."""
     sets = {
         name: spread_rows(rows, scale.measured)
         for name, rows in (("forget", case.forget), ("retain", case.retain), ("held", case.held))
     }
     found: dict[str, float] = {}
     for name, rows in sets.items():
-        row_losses = losses(model, rows)
+        row_losses = losses(system, rows)
         found[f"{name}_loss"] = mean(row_losses)
         if case.task == "tofu":
             found[f"{name}_probability"] = probability(row_losses)
-            found[f"{name}_rouge"] = recall(model, rows, scale.tokens)
+            found[f"{name}_rouge"] = recall(system, rows, scale.tokens)
         elif case.task == "imdb":
-            found[f"{name}_accuracy"] = label_accuracy(model, rows, LABELS)
+            found[f"{name}_accuracy"] = label_accuracy(system, rows, LABELS)
         else:
-            scores = summary_scores(model, rows, scale.tokens)
+            scores = summary_scores(system, rows, scale.tokens)
             found |= {f"{name}_{score}": value for score, value in scores.items()}
-    if case.task == "tofu" and (ratio := truth_ratio(model, sets["forget"])) is not None:
+    if case.task == "tofu" and (ratio := truth_ratio(system, sets["forget"])) is not None:
         found["forget_truth_ratio"] = ratio
     return found
 
