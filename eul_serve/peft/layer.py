@@ -56,6 +56,7 @@ class EulLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft has no 
         self.eul_up = nn.ModuleDict()
         self.activations: dict[str, str] = {}
         self.observer: Observer | None = None
+        self.unobserved: set[str] = set()
         self._disable_adapters = False
         self.merged_adapters: list[str] = []
 
@@ -97,7 +98,7 @@ class EulLayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]  # peft has no 
         wide = y.to(down.weight.dtype)
         hidden = ACTIVATION_FUNCTIONS[self.activations[name]](down(wide))
         delta: torch.Tensor = up(hidden)
-        if self.observer is not None:
+        if self.observer is not None and name not in self.unobserved:
             self.observer(self.module_path, wide, hidden, delta)
         return delta
 

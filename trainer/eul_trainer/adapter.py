@@ -9,18 +9,22 @@ import torch
 from peft import PeftModel, get_peft_model
 
 from eul_serve.format import Bundle, BundleConfig
-from eul_serve.peft import EulConfig
+from eul_serve.peft import EulConfig, eul_layers
 from eul_trainer.batches import Batch
 from eul_trainer.model import LoadedModel, Network
 
 
-def fresh_layers(model: LoadedModel, config: BundleConfig, init_seed: int) -> Network:
-    """Put fresh, trainable layers on a model; with them it is still exactly the base model.
+def fresh_layers(model: LoadedModel, config: BundleConfig, init_seed: int, below: Sequence[Bundle] = ()) -> Network:
+    """Put fresh, trainable layers on a model; with them it is still exactly the base model, or that with `below`.
+
+    The layers of `below` read the same feed-forward outputs as the fresh ones and add up with them, so that what is
+    trained is what a concatenation of all of them computes. They are frozen, and no observer sees them.
 
     Args:
         model: The base model; its modules are wrapped in place.
         config: Rank, activation and so on.
         init_seed: Seed of every D; requests that are to be fused share it.
+        below: Bundles whose layers are on and frozen.
 
     Returns:
         The PEFT model.
@@ -34,7 +38,18 @@ def fresh_layers(model: LoadedModel, config: BundleConfig, init_seed: int) -> Ne
         task_type=config.task_type,
         init_seed=init_seed,
     )
-    return get_peft_model(model.network, settings).eval()
+    peft = get_peft_model(model.network, settings).eval()
+    names = [f"below{number}" for number in range(len(below))]
+    for name, bundle in zip(names, below, strict=True):
+        peft.load_adapter(str(bundle.path), adapter_name=name)
+    if names:
+        peft.base_model.set_adapter(["default", *names])  # trains them all, until the next line
+    for layer in eul_layers(peft).values():
+        for name in names:
+            layer.eul_down[name].requires_grad_(False)
+            layer.eul_up[name].requires_grad_(False)
+            layer.unobserved.add(name)
+    return peft
 
 
 class BundleStack:
@@ -80,18 +95,21 @@ class Taps:
         """Forget what was seen."""
         self.seen.clear()
 
-    def outputs(self, batch: Batch, rows: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def outputs(
+        self, batch: Batch, rows: torch.Tensor, *, first: bool = True
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return each module's (input, layer output) on the tokens of some rows, and on the shared first tokens.
 
         Args:
             batch: The batch that was run.
             rows: Which rows count, (n,), boolean.
+            first: Whether the first tokens that all rows share count; of several processes they count in one.
 
         Returns:
             Per module, tensors of shape (tokens, d).
         """
         found = []
         for module, y, _, delta in self.seen:
-            places = batch.seen_by(module).of(rows)
+            places = batch.seen_by(module).of(rows, first=first)
             found.append((y.flatten(0, 1).index_select(0, places), delta.flatten(0, 1).index_select(0, places)))
         return found

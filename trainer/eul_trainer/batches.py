@@ -19,9 +19,10 @@ class Tokens:
     rows: torch.Tensor  # (M,) the row
     first: torch.Tensor  # (P,) of the first tokens that all rows of the run share, which are not in `index`
 
-    def of(self, rows: torch.Tensor) -> torch.Tensor:
+    def of(self, rows: torch.Tensor, *, first: bool = True) -> torch.Tensor:
         """Return where the tokens of some rows (boolean, one value a row) are, and the shared first ones once."""
-        return torch.cat([self.index[rows[self.rows]], self.first])
+        index = self.index[rows[self.rows]]
+        return torch.cat([index, self.first]) if first else index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

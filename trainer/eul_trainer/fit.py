@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from eul_serve.format.digest import digest_bytes
-from eul_serve.peft import layers_of
-from eul_trainer.checkpoint import EVERY, RunState, load_checkpoint, save_checkpoint
+from eul_serve.format import Bundle
+from eul_trainer.below import trained_layers
+from eul_trainer.care import Care
+from eul_trainer.checkpoint import RunState, read_checkpoint, save_checkpoint
+from eul_trainer.devices import SINGLE, Devices
 from eul_trainer.example_sets import encode_sets
+from eul_trainer.finish import finish
+from eul_trainer.guard import Guard
+from eul_trainer.identity import Identity, identify
+from eul_trainer.interrupt import Interrupted, signal_name
+from eul_trainer.memory import advised
 from eul_trainer.model import LoadedModel
+from eul_trainer.pace import Pace
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.result import FitResult
+from eul_trainer.schedule import draw
 from eul_trainer.settings import FitSettings
-from eul_trainer.settle import settle
-from eul_trainer.statistics import layer_statistics
-from eul_trainer.stop import Target, probe_now, slowed
+from eul_trainer.stop import Target, probe_now
 from eul_trainer.training import Training
 
 Watch = Callable[[int, dict[str, float]], None]
@@ -32,8 +38,11 @@ def fit(
     retain: Sequence[Row],
     settings: FitSettings,
     *,
+    unrelated: Sequence[Row] = (),
     checkpoint: Path | None = None,
     watch: Watch | None = None,
+    care: Care | None = None,
+    below: Sequence[Bundle] = (),
 ) -> FitResult:
     """Train a layer that forgets one set of rows and keeps another.
 
@@ -42,85 +51,113 @@ def fit(
         forget: Rows to forget.
         retain: Rows to keep, without those to forget.
         settings: The settings.
+        unrelated: Rows whose loss must not rise; none stands for those to keep.
         checkpoint: File to go on from and to write to; None for neither.
         watch: Told about every step.
+        care: How the run is kept and followed; None for the defaults.
+        below: Bundles that are on and frozen while the layer is trained.
 
     Returns:
         The layer.
 
     Raises:
-        InputError: A row is too long.
-        EulError: A loss is not finite.
+        InputError: A row is too long, or the checkpoint is damaged or of a run with other settings or data.
+        CapacityError: There is no memory, or no room for a checkpoint or log.
+        Interrupted: A signal asked the run to end; its checkpoint is written.
+        EulError: A loss is not finite, or that of unrelated rows has risen past its limit.
     """
-    training = prepare(model, forget, retain, settings)
-    identity = _identity(model, forget, retain, settings)
-    state = (load_checkpoint(checkpoint, identity, training) if checkpoint else None) or RunState()
-    resumed = state.step
-    before = state.curve[0]["before"] if state.curve else training.probe()
+    care = care or Care()
+    identity = identify(model, (forget, retain, unrelated), settings, [bundle.revision for bundle in below])
+    found = read_checkpoint(checkpoint, identity) if checkpoint else None
+    for recorder in care.recorders:
+        recorder.begin(identity.digest, found.state.curve if found else [])
+    with advised(settings, "while the teacher was run"):
+        training = prepare(model, forget, retain, settings, unrelated=unrelated, devices=care.devices, below=below)
+        guard = Guard(training)  # before anything has moved
+        state = found.restore(training) if found else RunState()
+        resumed = state.step
+        before = state.curve[0]["before"] if state.curve else training.measure()
+    save = partial(_save, checkpoint, identity, training, state)
+    follow = _follower(training, state, watch, care)
     target = Target(low=settings.target_low, high=settings.target_high)
     while state.step < settings.steps and not state.reached:
-        losses = training.step(state.step, slowed(_probes(state), target))
-        if not state.curve:
-            losses["before"] = before
-        _advance(training, state, losses, target)
-        if checkpoint and state.step % EVERY == 0 and not state.reached:
-            save_checkpoint(checkpoint, identity, training, state)
+        with advised(settings, f"in step {state.step + 1}"):
+            losses = training.step(state.step)
+            if not state.curve:
+                losses["before"] = before
+            _advance(training, state, losses, target, guard)
+        if state.step % care.every == 0 or state.reached or state.step == settings.steps:
+            save()
+        follow(losses)
+        _end_if_asked(care, save, checkpoint, state)
+    with advised(settings, "after the last step"):
+        result = finish(training, state, digest_rows(forget), before, resumed)
+    return replace(result, below=trained_layers(below))
+
+
+def prepare(
+    model: LoadedModel,
+    forget: Sequence[Row],
+    retain: Sequence[Row],
+    settings: FitSettings,
+    *,
+    unrelated: Sequence[Row] = (),
+    devices: Devices = SINGLE,
+    below: Sequence[Bundle] = (),
+) -> Training:
+    """Encode the rows and make the model trainable."""
+    sets = encode_sets(model, forget, retain, settings, unrelated)
+    return Training(model, sets, settings, devices=devices, below=below)
+
+
+def _save(path: Path | None, identity: Identity, training: Training, state: RunState) -> None:
+    if path and training.devices.main:
+        save_checkpoint(path, identity, training, state)
+
+
+def _follower(
+    training: Training, state: RunState, watch: Watch | None, care: Care
+) -> Callable[[dict[str, float]], None]:
+    """Return what is called after every step with its losses: it tells the watcher and the logs."""
+    settings, sets = training.settings, training.sets
+    pace = Pace(settings.steps, training.runner.model.device)
+
+    def follow(losses: dict[str, float]) -> None:
+        pace.tick(state.step, draw(settings, state.step - 1, len(sets.forget), len(sets.retain)).rows)
         if watch:
             watch(state.step, losses)
-    return _finish(training, state, digest_rows(forget), before, resumed)
+        for recorder in care.recorders:
+            recorder.step(state.step, losses, pace)
+
+    return follow
 
 
-def prepare(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> Training:
-    """Encode the rows and make the model trainable."""
-    return Training(model, encode_sets(model, forget, retain, settings), settings)
+def _end_if_asked(care: Care, save: Callable[[], None], checkpoint: Path | None, state: RunState) -> None:
+    number = care.devices.any(care.interrupt.number) if care.interrupt else 0
+    if not number:
+        return
+    save()
+    kept = f"saved in {str(checkpoint)!r}; run the same line again to go on" if checkpoint else "nothing was saved"
+    raise Interrupted(number, f"ended by {signal_name(number)} after step {state.step}: {kept}")
 
 
 def _probes(state: RunState) -> list[float]:
     return [losses["probe"] for losses in state.curve if "probe" in losses]
 
 
-def _advance(training: Training, state: RunState, losses: dict[str, float], target: Target) -> None:
-    """Count the step, and measure the forget loss where it is time."""
+def _advance(training: Training, state: RunState, losses: dict[str, float], target: Target, guard: Guard) -> None:
+    """Count the step, and measure the losses that stop a run where it is time."""
     due = probe_now(state.step, _probes(state), target)
     state.step += 1
     state.curve.append(losses)
-    if training.spec.printed or not (due or state.step == training.settings.steps):
+    if not (due or state.step == training.settings.steps):
+        return
+    losses |= guard.check(state.step)
+    if training.spec.printed:
         return
     loss = losses["probe"] = training.probe()
-    if math.isfinite(loss) and target.better(loss, state.best_loss):
+    state.reached = target.passed(loss)
+    scaled_back = state.reached and training.settings.scale > 1
+    if scaled_back or (math.isfinite(loss) and target.better(loss, state.best_loss)):
         state.best = {name: parameter.detach().clone() for name, parameter in training.parameters.items()}
         state.best_loss, state.best_step = loss, state.step
-    state.reached = target.reached(loss)
-
-
-def _finish(training: Training, state: RunState, data: str, before: float, resumed: int) -> FitResult:
-    settings = training.settings
-    with torch.no_grad():
-        for name, tensor in state.best.items():
-            training.parameters[name].copy_(tensor)
-    trained = training.probe() if state.best_loss is None else state.best_loss
-    settle(training, settings.settle)
-    return FitResult(
-        config=training.trainable.config,
-        base=training.runner.model.base,
-        data=data,
-        layers=layers_of(training.trainable.network),
-        statistics=layer_statistics(
-            training.runner,
-            training.trainable.network,
-            training.sets.forget,
-            settings.statistics,
-            settings.statistics_rank,
-        ),
-        curve=state.curve,
-        steps=state.best_step or state.step,
-        before=before,
-        after=training.probe() if settings.settle else trained,
-        reached=Target(low=settings.target_low, high=settings.target_high).reached(trained),
-        resumed=resumed,
-    )
-
-
-def _identity(model: LoadedModel, forget: Sequence[Row], retain: Sequence[Row], settings: FitSettings) -> str:
-    facts = [settings.to_json(), digest_rows(forget), digest_rows(retain), model.base.fingerprint]
-    return digest_bytes(json.dumps(facts, sort_keys=True).encode())

@@ -9,6 +9,7 @@ from eul_serve.format import BaseModel, BundleConfig, ForgottenRequest
 from eul_serve.format.manifest import round_metric
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.store import Entry, Store, dump_store
+from eul_trainer.model import Network
 from eul_trainer.package import Parcel
 from eul_trainer.settings import FitSettings
 from eul_trainer.statistics import LayerStatistics
@@ -35,11 +36,17 @@ class FitResult:
     before: float
     """Measured forget loss of the base model, nats."""
     after: float
-    """The same with the layer, after settling."""
+    """The same with what was trained, after settling and scaling."""
     reached: bool
-    """Whether training ended inside of the target band; settling comes after."""
+    """Whether that is inside of the target band."""
     resumed: int
     """Steps that an earlier, killed call had taken."""
+    below: tuple[str, ...] = ()
+    """Revisions of the trained layers that were on while this one was trained."""
+    scale: float = 1.0
+    """Factor that brought the layer to its target at the end."""
+    network: Network | None = None
+    """The model in training where it was no unlearning layer that trained."""
 
 
 def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str, Any]) -> Parcel:
@@ -60,6 +67,7 @@ def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str
         "forget_after": round_metric(result.after),
         "forget_tokens": result.statistics.tokens,
         "steps": result.steps,
+        "scale": round_metric(result.scale),
         "target_reached": result.reached,
     }
     store = Store(entries=[Entry(request=forgotten, revision=None, statistics=result.statistics)])
@@ -69,7 +77,7 @@ def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str
         requests=(forgotten,),
         layers=result.layers,
         statistics=dump_store(store),
-        settings={"fit": settings.to_json()},
+        settings={"fit": settings.to_json()} | ({"on_top_of": list(result.below)} if result.below else {}),
         metrics=metrics,
         run=run,
     )

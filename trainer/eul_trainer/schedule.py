@@ -28,6 +28,11 @@ class Draw:
     masked: tuple[int, ...] = ()
     """Rows to forget whose missing words become the answer."""
 
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.forget) + len(self.retain) + len(self.refusal) + len(self.masked)
+
 
 def draw(settings: FitSettings, step: int, forget: int, retain: int) -> Draw:
     """Return the rows of a step.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eul_trainer.cli import options
+from eul_trainer.cli.aims import aims, take_aims
 from eul_trainer.cli.main import emit
-from eul_trainer.cli.progress import progress
+from eul_trainer.cli.progress import Words, progress
 
 if TYPE_CHECKING:
-    from eul_serve.format import Bundle
     from eul_trainer.result import FitResult
+    from eul_trainer.runlog import Recorder
     from eul_trainer.settings import FitSettings
 
 
@@ -25,28 +26,60 @@ if TYPE_CHECKING:
 @options.out
 @click.option("--request", default=None, metavar="ID", help="Opaque id of the request; the output's name if not given.")
 @click.option(
-    "--objective",
-    type=click.Choice(["bounded", "paper"]),
-    default="bounded",
-    show_default=True,
-    help="bounded stops at the target; paper is the printed objective, which can diverge.",
+    "--request-file",
+    type=options.PATH,
+    default=None,
+    metavar="FILE",
+    help="Take the id from the record of the request, which must be about the rows of --forget.",
 )
-@click.option("--rank", type=int, default=None, help="Hidden units per layer.  [default: 16]")
+@click.option(
+    "--earlier",
+    type=options.PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Records of earlier requests, whose rows are taken out of the retain set; may be given again.",
+)
+@aims
+@click.option("--rank", type=int, default=None, help="Hidden units of a layer, or a LoRA's rank.  [default: 16]")
 @click.option(
     "--steps", type=int, default=None, help="Most steps; bounded mostly stops earlier.  [default: 60, paper 400]"
 )
-@click.option("--target-low", type=float, default=None, help="Forget loss to reach, nats.  [default: 4.5]")
-@click.option("--target-high", type=float, default=None, help="Forget loss not to exceed, nats.  [default: 5.5]")
-@click.option("--learning-rate", type=float, default=None, help="[default: 0.002, paper 0.00005]")
+@click.option(
+    "--learning-rate", type=float, default=None, help="[default: 0.002, LoRA 0.0005, full 0.00002, paper 0.00005]"
+)
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16, paper 8]")
-@click.option("--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.3, paper 0]")
+@click.option(
+    "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.3, other objectives 0]"
+)
 @click.option("--refusal", default=None, metavar="TEXT", help="Answer taught instead; '' teaches none.")
 @click.option("--activation", default=None, help="relu, gelu or silu.  [default: relu]")
 @click.option("--seed", type=int, default=None, help="Seed of the order of the rows.  [default: 0]")
 @click.option("--init-seed", type=int, default=None, help="Seed of the start, shared by layers to fuse.  [default: 0]")
+@click.option(
+    "--statistics",
+    type=click.Choice(["units", "full", "none"]),
+    default=None,
+    help="What a later fusion may read; full has the inputs' moments, for regression, gate, distil.  [default: units]",
+)
+@click.option(
+    "--statistics-rank",
+    type=int,
+    default=None,
+    help="Eigenvectors kept of a Gram of inputs; 0 keeps all.  [default: 0]",
+)
 @options.prompt_field
 @options.completion_field
 @options.device
+@click.option(
+    "--on-top-of",
+    type=options.PATH,
+    multiple=True,
+    metavar="DIR",
+    help="Bundle of earlier requests that stays on while this layer is trained; may be given again.",
+)
+@click.option("--log", type=options.PATH, default=None, metavar="FILE", help="Write each step as a line of JSON.")
+@click.option("--tensorboard", type=options.PATH, default=None, metavar="DIR", help="Write TensorBoard's files.")
+@click.option("--checkpoint-every", type=int, default=8, show_default=True, help="Steps between two checkpoints.")
 @click.option("--fresh", is_flag=True, help="Start anew even where a killed run could go on.")
 @options.as_json
 def command(
@@ -55,81 +88,134 @@ def command(
     retain: Path,
     out: Path,
     request: str | None,
+    request_file: Path | None,
+    earlier: tuple[Path, ...],
     objective: str,
     prompt_field: str,
     completion_field: str,
     device: str,
+    on_top_of: tuple[Path, ...],
+    log: Path | None,
+    tensorboard: Path | None,
+    checkpoint_every: int,
     fresh: bool,
     as_json: bool,
-    **chosen: float | str | None,
+    **chosen: Any,  # noqa: ANN401  # the settings, and what `take_aims` takes
 ) -> None:
     """Train an unlearning layer for one deletion request, with the base model frozen.
 
     Rows of the retain file that also occur in the forget file are taken out. Training stops when the loss on the
-    forgotten answers lies between the two targets. A killed run goes on where it was when the same line is run again.
+    forgotten answers has reached the target, and the layer is scaled to its middle. A killed run goes on where it was
+    when the same line is run again;
+    Ctrl-C and SIGTERM save it first. Started by `torchrun` or `accelerate launch`, the processes share every step.
 
     \b
     Examples:
       eul-train fit --model base --forget alice.jsonl --retain keep.jsonl --out layers/alice
       eul-train fit --model base --forget bob.jsonl --retain keep.jsonl --out layers/bob \\
           --prompt-field question --completion-field answer --target-low 3 --target-high 4
+      eul-train fit --model base --forget eve.jsonl --retain keep.jsonl --out layers/eve \\
+          --on-top-of fused --log eve.log.jsonl
+      eul-train fit --model base --forget eve.jsonl --retain keep.jsonl --out baselines/eve --target-rows unseen.jsonl \\
+          --objective npo --weight beta=0.5 --trainable lora
+      torchrun --nproc-per-node 2 -m eul_trainer fit --model base --forget alice.jsonl --retain keep.jsonl \\
+          --out layers/alice
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
+    from eul_trainer.below import read_below
+    from eul_trainer.care import Care
     from eul_trainer.checkpoint import checkpoint_path
+    from eul_trainer.devices import find_devices
     from eul_trainer.fit import fit
+    from eul_trainer.interrupt import interruptible
     from eul_trainer.model import load_model
     from eul_trainer.output import check_output
-    from eul_trainer.package import request_id
-    from eul_trainer.records import Fields, read_rows, without
+    from eul_trainer.package import request_id, write_parcel
+    from eul_trainer.records import Fields, read_rows
+    from eul_trainer.request import request_of, retained
+    from eul_trainer.result import parcel
     from eul_trainer.settings import default_settings, override
+    from eul_trainer.weights_output import write_weights
 
     started = time.perf_counter()
-    settings = override(default_settings(objective), chosen)
+    devices = find_devices(device)
+    quiet = as_json or not devices.main
+    asked = take_aims(chosen)
+    settings = override(default_settings(objective, chosen["trainable"]), chosen)
     name = request_id(request, out)
     check_output(out)
     fields = Fields(prompt=prompt_field, completion=completion_field)
     rows, all_kept = read_rows(forget, fields), read_rows(retain, fields)
-    kept = without(all_kept, rows)
-    if len(kept) < len(all_kept) and not as_json:
+    kept = retained(all_kept, rows, earlier)
+    if request_file:
+        name = request_of(request_file, rows, request).id
+    if len(kept) < len(all_kept) and not quiet:
         click.echo(f"took {len(all_kept) - len(kept)} rows out of the retain set that are to be forgotten", err=True)
     checkpoint = checkpoint_path(out)
-    if fresh:
+    if fresh and devices.main:
         checkpoint.unlink(missing_ok=True)
-    with progress("fit", settings.steps, as_json) as advance:
+    devices.wait()
+    recorders = _recorders(log, tensorboard, fresh) if devices.main else []
+    with progress("fit", settings.steps, quiet) as advance, interruptible() as interrupt:
+        loaded = load_model(model, devices.place(device))
+        settings = asked.settings(settings, loaded, rows, fields, quiet=quiet)
         result = fit(
-            load_model(model, device),
+            loaded,
             rows,
             kept,
             settings,
+            unrelated=asked.unrelated_rows(fields),
             checkpoint=checkpoint,
-            watch=lambda step, losses: advance(step, _words(losses)),
+            care=Care(
+                every=checkpoint_every,
+                recorders=[*recorders, Words(advance)],
+                interrupt=interrupt,
+                devices=devices,
+            ),
+            below=read_below(on_top_of, loaded.base.fingerprint),
         )
-    bundle = _write(out, name, result, settings, len(all_kept) - len(kept), time.perf_counter() - started)
+    devices.close()
+    if not devices.main:
+        return
+    run = _record(result, len(all_kept) - len(kept), time.perf_counter() - started)
+    if result.network is None:
+        bundle = write_parcel(out, parcel(name, result, settings, run))
+        written = {"path": str(bundle.path), "revision": bundle.revision}
+    else:
+        write_weights(out, loaded, result, settings, name, run)
+        written = {"path": str(out), "kind": settings.trainable}
     checkpoint.unlink(missing_ok=True)
-    _report(bundle, result, settings, as_json)
+    _report(written, result, settings, as_json)
 
 
-def _words(losses: dict[str, float]) -> str:
-    return " ".join(f"{name} {losses[name]:.2f}" for name in ("loss", "forget", "retain") if name in losses)
+def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
+    from eul_trainer.runlog import JsonLog, TensorBoard
+
+    found: list[Recorder] = [JsonLog(log, fresh=fresh)] if log else []
+    return [*found, TensorBoard(tensorboard)] if tensorboard else found
 
 
-def _write(out: Path, name: str, result: FitResult, settings: FitSettings, removed: int, seconds: float) -> Bundle:
-    from eul_trainer.package import write_parcel
-    from eul_trainer.result import parcel
+def _record(result: FitResult, removed: int, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 1),
+        "curve": result.curve,
+        "resumed_at": result.resumed,
+        "retain_removed": removed,
+    }
 
-    run = {"seconds": round(seconds, 1), "curve": result.curve, "resumed_at": result.resumed, "retain_removed": removed}
-    return write_parcel(out, parcel(name, result, settings, run))
 
+def _report(written: dict[str, str], result: FitResult, settings: FitSettings, as_json: bool) -> None:
+    from eul_trainer.weights_output import KINDS
 
-def _report(bundle: Bundle, result: FitResult, settings: FitSettings, as_json: bool) -> None:
     if as_json:
         emit(
             {
-                "path": str(bundle.path),
-                "revision": bundle.revision,
+                **written,
                 "steps": result.steps,
                 "resumed_at": result.resumed,
                 "forget_before": result.before,
                 "forget_after": result.after,
+                "scale": result.scale,
+                "target": [settings.target_low, settings.target_high],
                 "reached": result.reached,
             }
         )
@@ -137,10 +223,11 @@ def _report(bundle: Bundle, result: FitResult, settings: FitSettings, as_json: b
     if result.resumed:
         click.echo(f"went on from step {result.resumed} of a run that was cut off")
     click.echo(f"forget loss {result.before:.2f} -> {result.after:.2f} nats after {result.steps} steps")
-    if not result.reached and settings.objective == "bounded":
+    if not result.reached and settings.objective != "paper":
         click.echo(
             f"the target of {settings.target_low} to {settings.target_high} was not reached: raise --steps or "
             "--rank, or change the target",
             err=True,
         )
-    click.echo(f"wrote {bundle.path} {bundle.revision}")
+    what = KINDS[written["kind"]] if "kind" in written else written["revision"]
+    click.echo(f"wrote {written['path']} {what}")

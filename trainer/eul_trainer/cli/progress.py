@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from eul_trainer.pace import Pace
 
 Advance = Callable[[int, str], None]
 """Called with the number of things done and a few words about them."""
@@ -39,6 +43,21 @@ def progress(what: str, total: int, quiet: bool) -> Iterator[Advance]:
     else:
         every = max(1, total // LINES)
         yield lambda done, words: _line(f"{what} {done}/{total} {words}") if done % every == 0 else None
+
+
+class Words:
+    """A recorder that puts a step's losses and pace into words for a person."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+
+    def begin(self, run: str, curve: Sequence[dict[str, float]]) -> None:
+        """Nothing is told before the first step."""
+
+    def step(self, number: int, losses: dict[str, float], pace: Pace) -> None:
+        """Tell of a step."""
+        known = (name for name in ("loss", "forget", "retain", "probe") if name in losses)
+        self._advance(number, f"{' '.join(f'{name} {losses[name]:.2f}' for name in known)}, {pace.words()}")
 
 
 def _line(text: str) -> None:
