@@ -141,5 +141,84 @@ def layers(tiny_model: Path, data: Path, tmp_path_factory: pytest.TempPathFactor
             "--retain",
             data / "retain.jsonl",
         ]
-        assert run([*map(str, arguments), "--out", str(folder / name), "--rank", "8", "--json", *FAST]) == 0
+        kept = ["--rank", "8", "--statistics", "full", "--json"]
+        assert run([*map(str, arguments), "--out", str(folder / name), *kept, *FAST]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_member() -> Callable[..., Any]:
+    """Factory of one request's random layer with the moments that it would have on random answers."""
+    return random_member
+
+
+def random_member(
+    seed: int,
+    *,
+    width: int = 6,
+    rank: int = 3,
+    tokens: int = 100,
+    bias: bool = True,
+    keep: str = "full",
+    scale: float = 1.0,
+    name: str | None = None,
+    modules: tuple[str, ...] = ("model.layers.0.mlp", "model.layers.1.mlp"),
+    **facts: Any,
+) -> Any:
+    import torch
+
+    from eul_serve.format import ForgottenRequest
+    from eul_serve.format.digest import digest_bytes
+    from eul_serve.format.weights import LayerWeights
+    from eul_trainer.fusion.members import Member
+    from eul_trainer.gram import PackedGram
+    from eul_trainer.statistics import LayerStatistics, Moments, block_diagonal, block_width
+
+    draw = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw)
+
+    layers, moments = {}, {}
+    for module in modules:
+        layer = LayerWeights(random(rank, width), scale * random(width, rank), random(rank) if bias else None)
+        y = random(tokens, width) @ random(width, width) + random(width)
+        units = torch.nn.functional.relu(torch.nn.functional.linear(y, layer.down, layer.bias))
+        rows = torch.cat([y, torch.ones(tokens, 1)], dim=1)
+        layers[module] = layer
+        moments[module] = Moments(
+            units=block_diagonal(units.T @ units / tokens, block_width(tokens)),
+            mean=y.mean(0) if keep == "full" else None,
+            inputs=PackedGram.of(rows.T @ rows / tokens, block_width(tokens)) if keep == "full" else None,
+        )
+    digest = digest_bytes(str(seed).encode())
+    statistics = LayerStatistics(tokens=tokens, moments=moments if keep != "none" else {})
+    request = ForgottenRequest(id=name or f"r{seed}", data=digest, units=None)
+    return Member(request=request, revision=digest, layers=layers, statistics=statistics, **facts)
+
+
+@pytest.fixture(scope="session")
+def make_layer() -> Callable[..., Any]:
+    """Factory of bundles of one random layer each, written as `fit` writes them; options as of `make_member`."""
+    return random_layer
+
+
+def random_layer(path: Path, seed: int, **options: Any) -> Any:
+    from eul_serve.format import BaseModel, BundleConfig
+    from eul_serve.format.digest import digest_bytes
+    from eul_trainer.fusion.store import Entry, Store, dump_store
+    from eul_trainer.package import Parcel, write_parcel
+
+    settings = {"fit": {"init_seed": options.pop("init_seed", 0)}, "on_top_of": list(options.pop("on_top_of", ()))}
+    base = options.pop("base", digest_bytes(b"base"))
+    member = random_member(seed, **options)
+    entry = Entry(request=member.request, revision=None, statistics=member.statistics)
+    parcel = Parcel(
+        config=BundleConfig(rank=member.rank, base_fingerprint=base, hidden_bias=options.get("bias", True)),
+        base=BaseModel(fingerprint=base, architecture="Llama", tokenizer=base, chat_template=None),
+        requests=(member.request,),
+        layers=member.layers,
+        statistics=dump_store(Store(entries=[entry])),
+        settings=settings,
+    )
+    return write_parcel(path, parcel)

@@ -24,7 +24,7 @@ from eul_serve.peft import load
 from eul_trainer.checkpoint import checkpoint_path, load_checkpoint
 from eul_trainer.encoding import encode, shared_prefix
 from eul_trainer.fit import fit, prepare
-from eul_trainer.fusion.store import read_store
+from eul_trainer.fusion.reader import read_store
 from eul_trainer.model import load_model
 from eul_trainer.package import write_parcel
 from eul_trainer.records import Fields, Row, read_rows

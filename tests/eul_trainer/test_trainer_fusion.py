@@ -1,140 +1,67 @@
-"""Fusion: the closed forms against NumPy, exact sums, order, single layers, and taking a request out again."""
+"""Fusion of trained layers on a model: retained rows, limits, healing, gates, and what cannot be fused."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
-from eul_serve.format import Bundle, ForgottenRequest, describe_files, read_bundle
-from eul_serve.format.digest import digest_bytes
-from eul_serve.format.weights import LayerWeights, load_layers
+from eul_serve.errors import BundleMismatchError, InputError
+from eul_serve.format import Bundle, fingerprint, read_bundle
+from eul_serve.format.weights import load_layers
 from eul_serve.peft import load
 from eul_trainer.fusion.concat import concat, corrected
-from eul_trainer.fusion.fuse import FuseSettings, fuse, merge, revoke
-from eul_trainer.fusion.members import Member, collect
-from eul_trainer.fusion.regression import regress, regression
-from eul_trainer.fusion.retained import RetainGram
-from eul_trainer.fusion.shapes import checked_store
-from eul_trainer.fusion.solve import resolve_up
-from eul_trainer.fusion.store import Entry, Store, dump_store, read_store
+from eul_trainer.fusion.fuse import fuse, merge, merged, prepare
+from eul_trainer.fusion.heal import drift
+from eul_trainer.fusion.hooks import attached
+from eul_trainer.fusion.limit import WEIGHTS
+from eul_trainer.fusion.members import collect
+from eul_trainer.fusion.reader import read_store
+from eul_trainer.fusion.retained import Retained, worst
+from eul_trainer.fusion.revoke import revoke
+from eul_trainer.fusion.settings import FuseSettings
+from eul_trainer.gram import block_diagonal_of
 from eul_trainer.model import load_model
+from eul_trainer.objectives.terms import divergence
 from eul_trainer.records import Fields, read_rows
-from eul_trainer.statistics import LayerStatistics, Moments
 
 MakeBundle = Callable[..., Bundle]
+MakeLayer = Callable[..., Bundle]
 REGRESSION = FuseSettings(method="regression")
 CONCAT = FuseSettings()
-MODULE = "model.layers.0.mlp"
+BOTH = ("first", "second")
 
 
-def gram(seed: int, size: int, tokens: int = 40) -> torch.Tensor:
-    data = torch.from_numpy(np.random.default_rng(seed).normal(size=(tokens, size)))
-    return (data.T @ data / tokens).float()
+@pytest.fixture(scope="module")
+def layers(tiny_model: Path, make_layer: MakeLayer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with two random layers, `first` and `second`, for the tiny model."""
+    folder, base = tmp_path_factory.mktemp("layers"), fingerprint(tiny_model)
+    for seed, name in enumerate(BOTH):
+        make_layer(folder / name, seed, name=name, width=64, rank=8, scale=-0.1, base=base)
+    return folder
 
 
-def member(seed: int, *, width: int = 6, rank: int = 3, tokens: int = 100, bias: bool = True) -> Member:
-    """A random layer with random moments."""
-    draw = torch.Generator().manual_seed(seed)
-    layer = LayerWeights(
-        torch.randn(rank, width, generator=draw),
-        torch.randn(width, rank, generator=draw),
-        torch.randn(rank, generator=draw) if bias else None,
-    )
-    digest = digest_bytes(str(seed).encode())
-    moments = {MODULE: Moments(inputs=gram(seed, width + 1), units=gram(seed + 1, rank))}
-    return Member(
-        request=ForgottenRequest(id=f"r{seed}", data=digest, units=None),
-        revision=digest,
-        layers={MODULE: layer},
-        statistics=LayerStatistics(tokens=tokens, moments=moments),
-    )
+@pytest.fixture(scope="module")
+def kept(tiny_model: Path, data: Path) -> Retained:
+    """The retained rows in their two groups, and the model; a fusion leaves it as it was."""
+    rows = read_rows(data / "retain.jsonl", Fields(group="group"))
+    return Retained(model=load_model(str(tiny_model)), rows=rows)
 
 
-@settings(deadline=None)
-@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(0, 1000), st.floats(1e-4, 1.0))
-def test_regression_is_the_ridge_solution_of_numpy(count: int, inner: int, outer: int, seed: int, ridge: float) -> None:
-    """The closed form minimises sum_i |X_i (W - W_i)|^2 + l |W - W_i|^2, which is one stacked least-squares problem."""
-    draw = np.random.default_rng(seed)
-    data = [draw.normal(size=(7, inner)) for _ in range(count)]
-    maps = [draw.normal(size=(outer, inner)) for _ in range(count)]
-    level = ridge * np.mean([np.trace(x.T @ x) for x in data]) / inner
-    left = np.concatenate([np.concatenate([x, np.sqrt(level) * np.eye(inner)]) for x in data])
-    right = np.concatenate(
-        [np.concatenate([x, np.sqrt(level) * np.eye(inner)]) @ w.T for x, w in zip(data, maps, strict=True)]
-    )
-    expected = np.linalg.lstsq(left, right, rcond=None)[0].T
-    found = regress([torch.from_numpy(x.T @ x) for x in data], [torch.from_numpy(w) for w in maps], ridge)
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-8)
+@pytest.fixture(scope="module")
+def members(layers: Path) -> list[object]:
+    return list(collect([read_bundle(layers / name) for name in BOTH]))
 
 
-@settings(deadline=None)
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(0, 1000), st.floats(0, 10))
-def test_resolve_is_the_least_squares_solution_of_numpy(units: int, width: int, seed: int, rho: float) -> None:
-    draw = np.random.default_rng(seed)
-    forget, retain, up = (draw.normal(size=shape) for shape in ((9, units), (9, units), (width, units)))
-    level = 1e-4 * np.trace(forget.T @ forget) / units
-    own = np.concatenate([forget, np.sqrt(level) * np.eye(units)])
-    share = rho * np.trace(forget.T @ forget) / np.trace(retain.T @ retain)
-    left = np.concatenate([own, np.sqrt(share) * retain])
-    right = np.concatenate([own @ up.T, np.zeros((9, width))])
-    expected = np.linalg.lstsq(left, right, rcond=None)[0].T
-    found = resolve_up(
-        torch.from_numpy(up), torch.from_numpy(forget.T @ forget), torch.from_numpy(retain.T @ retain), rho
-    )
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-7)
+def fuse_both(layers: Path, out: Path, settings: FuseSettings = CONCAT, retained: Retained | None = None) -> Bundle:
+    return fuse([layers / name for name in BOTH], out, settings, retained)
 
 
-@given(st.integers(0, 100), st.integers(2, 4))
-def test_identical_layers_fuse_to_themselves(seed: int, count: int) -> None:
-    one = member(seed)
-    others = [Member(request=one.request, revision=member(seed + place).revision, layers=one.layers,
-                     statistics=member(seed + place).statistics) for place in range(count)]  # fmt: skip
-    fused = regression(others)[MODULE]
-    layer = one.layers[MODULE]
-    torch.testing.assert_close(fused.down, layer.down, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fused.up, layer.up, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(fused.bias, layer.bias, rtol=1e-5, atol=1e-5)
-
-
-def test_units_that_never_fire_leave_the_plain_mean() -> None:
-    maps = [torch.ones(2, 3), 3 * torch.ones(2, 3)]
-    torch.testing.assert_close(regress([torch.zeros(3, 3)] * 2, maps), 2 * torch.ones(2, 3))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_concatenation_is_the_exact_sum_of_the_functions(bias: bool) -> None:
-    members = [member(seed, rank=2 + seed, bias=bias) for seed in range(3)]
-    y = torch.randn(50, 6, generator=torch.Generator().manual_seed(9))
-    deltas = sum((one.layers[MODULE].apply(y) - y for one in members), torch.zeros_like(y))
-    torch.testing.assert_close(concat(members)[MODULE].apply(y), y + deltas, rtol=1e-5, atol=1e-5)
-
-
-def test_a_correction_without_weight_changes_nothing_and_with_weight_quietens_retained_units() -> None:
-    members = [member(seed) for seed in range(2)]
-    retain = {MODULE: gram(7, 6)}
-    plain = concat(members)[MODULE].up
-    torch.testing.assert_close(corrected(members, retain, rho=0)[MODULE].up, plain, rtol=1e-4, atol=1e-4)
-
-    def energy(up: torch.Tensor) -> float:
-        return float((up @ retain[MODULE] @ up.T).trace())
-
-    energies = [energy(corrected(members, retain, rho=rho)[MODULE].up) for rho in (0.0, 0.3, 1.0, 3.0)]
-    assert energies == sorted(energies, reverse=True)
-    assert energies[-1] < 0.5 * energies[0]
-
-
-@pytest.mark.parametrize("how", ["concat", "regression"])
+@pytest.mark.parametrize("how", ["concat", "regression", "compress", "distil"])
 def test_a_single_layer_comes_back_bit_for_bit(how: str, layers: Path, tmp_path: Path) -> None:
     fused = fuse([layers / "first"], tmp_path / "out", FuseSettings(method=how))
     assert fused.weights.read_bytes() == (layers / "first" / "adapter_model.safetensors").read_bytes()
@@ -143,31 +70,13 @@ def test_a_single_layer_comes_back_bit_for_bit(how: str, layers: Path, tmp_path:
     assert again.weights.read_bytes() == fused.weights.read_bytes()
 
 
-def gram_of(tiny_model: Path, data: Path) -> RetainGram:
-    return RetainGram(model=load_model(str(tiny_model)), rows=read_rows(data / "retain.jsonl", Fields()))
-
-
-@pytest.mark.parametrize("how", ["concat", "regression", "corrected"])
-def test_the_order_of_layers_does_not_matter(
-    how: str, layers: Path, data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    paths = [layers / "first", layers / "second"]
-    settings = REGRESSION if how == "regression" else CONCAT
-    fused = [
-        fuse(order, tmp_path / str(number), settings, gram_of(tiny_model, data) if how == "corrected" else None)
-        for number, order in enumerate((paths, paths[::-1]))
-    ]
-    # Members are put in the order of their revisions, so the bundles are even the same revision.
-    assert fused[0].revision == fused[1].revision
-
-
 def logits(tiny_model: Path, bundle: Path) -> torch.Tensor:
     with torch.no_grad():
         return load(tiny_model, bundle)(torch.arange(5, 45)[None]).logits  # type: ignore[no-any-return]
 
 
 def test_a_concatenated_bundle_says_whose_units_are_whose(layers: Path, tmp_path: Path) -> None:
-    fused = fuse([layers / "first", layers / "second"], tmp_path / "out", CONCAT)
+    fused = fuse_both(layers, tmp_path / "out")
     assert fused.config.rank == 16
     assert sorted(request.id for request in fused.manifest.requests) == ["first", "second"]
     assert [request.units for request in fused.manifest.requests] == [(0, 8), (8, 16)]
@@ -181,79 +90,224 @@ def test_a_concatenated_bundle_says_whose_units_are_whose(layers: Path, tmp_path
             assert torch.equal(weights[module].down[first:end], layer.down)
 
 
-def test_the_correction_is_the_one_of_its_parts(layers: Path, data: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_the_correction_is_the_one_of_its_parts(layers: Path, kept: Retained, tmp_path: Path) -> None:
     """The bundle's U, solved again with NumPy from the Grams that were stored beside it."""
-    fused = fuse(
-        [layers / "first", layers / "second"], tmp_path / "out", FuseSettings(rho=2.0), gram_of(tiny_model, data)
-    )
+    fused = fuse_both(layers, tmp_path / "out", FuseSettings(rho=2.0), kept)
     store = read_store(fused)
     assert store is not None
     weights = load_layers(fused)
-    for module, retain in store.retain.items():
+    for module, found in store.retain.items():
+        retain = found.units.double().numpy()
         parts = [entry.statistics.moments[module].units.double().numpy() for entry in store.entries]
         own = np.zeros((16, 16))
         own[:8, :8], own[8:, 8:] = parts
-        scale = np.trace(own) / np.trace(retain.double().numpy())
+        scale = np.trace(own) / np.trace(retain)
         own += 1e-4 * np.trace(own) / 16 * np.eye(16)
         before = torch.cat([entry.layers[module].up for entry in store.entries], dim=1).double().numpy()
-        expected = before @ own @ np.linalg.inv(own + 2.0 * scale * retain.double().numpy())
+        expected = before @ own @ np.linalg.inv(own + 2.0 * scale * retain)
         np.testing.assert_allclose(weights[module].up.numpy(), expected, rtol=1e-3, atol=1e-5)
-    assert fused.manifest.settings["fusion"]["retain_tokens"] > 0
+    assert fused.manifest.settings["fusion"]["retain_tokens"] == kept.tokens
+    assert kept.tokens == sum(len(example.prompt) + len(example.answer) - 1 for example in kept.examples)
 
 
-def test_the_retain_gram_is_measured_on_the_base_model(
-    layers: Path, data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    """Retained units do not depend on what the other layers do: one layer's block is the same beside any other."""
-    pair = fuse([layers / "first", layers / "second"], tmp_path / "pair", CONCAT, gram_of(tiny_model, data))
-    alone = fuse([layers / "second"], tmp_path / "alone", CONCAT, gram_of(tiny_model, data))
-    stores = [read_store(pair), read_store(alone)]
-    assert stores[0] is not None
-    assert stores[1] is not None
-    place = [request.id for request in pair.manifest.requests].index("second") * 8
-    for module, whole in stores[0].retain.items():
-        block = whole[place : place + 8, place : place + 8]
-        torch.testing.assert_close(block, stores[1].retain[module], rtol=1e-4, atol=1e-6)
+def test_retained_moments_are_those_of_the_base_model(kept: Retained, members: list[object]) -> None:
+    """Against a plain loop: every row alone, the modules' outputs taken from the model as transformers runs it."""
+    layers = concat(members)  # type: ignore[arg-type]
+    found = kept.moments(layers, inputs=True)
+    network = kept.model.network
+    prefix = kept.runner.prefix
+    for module, layer in layers.items():
+        seen: list[torch.Tensor] = []
+        handle = network.get_submodule(module).register_forward_hook(lambda _, __, y, seen=seen: seen.append(y[0]))
+        with torch.no_grad():
+            for example in kept.examples:
+                network(torch.tensor([[*example.prompt, *example.answer[:-1]]]))
+        handle.remove()
+        y = torch.cat([rows[prefix:] for rows in seen]).double()
+        wide = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
+        units = torch.relu(y @ layer.down.double().T + (0 if layer.bias is None else layer.bias.double()))
+        inputs = found[module].inputs
+        assert inputs is not None
+        torch.testing.assert_close(inputs.double(), wide.T @ wide / len(y), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[module].units.double(), units.T @ units / len(y), rtol=1e-4, atol=1e-6)
+    assert kept.moments(layers)[module].inputs is None
 
 
-@pytest.mark.parametrize("how", ["concat", "regression", "corrected"])
-def test_revoking_equals_a_fusion_of_the_rest(
-    how: str, layers: Path, data: Path, tiny_model: Path, make_bundle: MakeBundle, tmp_path: Path
-) -> None:
-    settings = REGRESSION if how == "regression" else CONCAT
-    third = fuse(
-        [layers / "first"], tmp_path / "one", settings
-    ).path  # a fused bundle of one is a member like any other
-    paths = [third, layers / "second"]
-    measured = [gram_of(tiny_model, data) if how == "corrected" else None for _ in range(2)]
-    fused = fuse(paths, tmp_path / "both", settings, measured[0])
-    rest = revoke(fused.path, "first", tmp_path / "rest")
+def test_a_rise_is_the_mean_change_of_a_group(kept: Retained, layers: Path, tiny_model: Path) -> None:
+    """Against PEFT's own layers on another copy of the model."""
+    bundle = read_bundle(layers / "first")
+    changed = load(tiny_model, bundle.path)
+
+    @torch.no_grad()
+    def losses() -> list[float]:
+        found = []
+        for example in kept.examples:
+            ids = torch.tensor([[*example.prompt, *example.answer]])
+            logits = changed(ids).logits[0, len(example.prompt) - 1 : -1]
+            found.append(float(torch.nn.functional.cross_entropy(logits, torch.tensor(example.answer))))
+        return found
+
+    after = losses()
+    with changed.disable_adapter():
+        before = losses()
+    rises = kept.rises(load_layers(bundle), 1000)
+    for group in ("g0", "g1"):
+        wanted = [a - b for a, b, row in zip(after, before, kept.rows, strict=True) if row.group == group]
+        assert rises[group] == pytest.approx(sum(wanted) / len(wanted), abs=1e-4)
+    assert list(rises) == ["g0", "g1"]
+    few = kept.rises(load_layers(bundle), 3)  # rows 0 and 1 of g0's and g1's first turns, and 2, g0's second
+    wanted = [after[index] - before[index] for index in (0, 2)]
+    assert few["g0"] == pytest.approx(sum(wanted) / 2, abs=1e-4)
+    assert few["g1"] == pytest.approx(after[1] - before[1], abs=1e-4)
+
+
+def test_the_worst_rise_counts_no_fall() -> None:
+    assert worst({"a": -0.5, "b": 0.25, "c": 0.1}) == 0.25
+    assert worst({"a": -0.5}) == 0.0
+
+
+def test_a_limit_takes_the_smallest_weight_that_keeps_it(layers: Path, kept: Retained, tmp_path: Path) -> None:
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    moments = kept.moments(concat(members))
+    rises = [worst(kept.rises(corrected(members, moments, FuseSettings(rho=rho)), 64)) for rho in WEIGHTS]
+    limit = rises[10]  # reached exactly somewhere in the middle
+    fused = fuse_both(layers, tmp_path / "out", FuseSettings(retain_limit=limit + 1e-5), kept)
+    facts = fused.manifest.settings["fusion"]
+    place = WEIGHTS.index(facts["rho"])
+    assert rises[place] <= limit + 1e-5
+    assert rises[place - 1] > limit + 1e-5
+    assert facts["retain_rise"] == pytest.approx(rises[place], abs=1e-5)
+    assert facts["retain_limit"] == pytest.approx(limit + 1e-5)
+    expected = corrected(members, moments, FuseSettings(rho=facts["rho"]))
+    for module, layer in load_layers(fused).items():
+        torch.testing.assert_close(layer.up, expected[module].up)
+    with pytest.raises(InputError, match="even a weight of 1000 leaves a rise of"):
+        fuse_both(layers, tmp_path / "no", FuseSettings(retain_limit=1e-6), kept)
+    assert not (tmp_path / "no").exists()
+
+
+def heal_loss(kept: Retained, layers: dict[str, object]) -> float:
+    batch = kept.runner.batch(kept.examples)
+    with torch.no_grad():
+        base = kept.runner.logits(kept.runner.hidden(batch))
+        with attached(kept.model.network, {path: layer.apply for path, layer in layers.items()}):  # type: ignore[attr-defined]
+            mine = kept.runner.logits(kept.runner.hidden(batch))
+    return float(divergence(base, mine).mean())
+
+
+def test_healing_quietens_retained_rows_and_an_anchor_holds_it(kept: Retained, layers: Path) -> None:
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    plain = merged(members, FuseSettings(rho=0.01), kept.model, kept.rows).layers
+    healed = {}
+    for anchor in (0.0, 100.0):
+        settings = FuseSettings(rho=0.01, heal_steps=8, heal_rate=0.005, heal_anchor=anchor)
+        fused = merged(members, settings, kept.model, kept.rows)
+        healed[anchor] = fused.layers
+        assert fused.facts["retain_rise"] == pytest.approx(worst(kept.rises(fused.layers, 64)), abs=1e-4)
+    again = merged(members, replace(settings, seed=0), kept.model, kept.rows).layers
+    other = merged(members, replace(settings, seed=1), kept.model, kept.rows).layers
+    moved: dict[float, float] = {}
+    for anchor, found in healed.items():
+        assert heal_loss(kept, found) < heal_loss(kept, plain)  # type: ignore[arg-type]
+        moved[anchor] = 0.0
+        for module in found:
+            grams = [one.statistics.moments[module].units for one in members if one.statistics]
+            moved[anchor] += float(drift(found[module].up, plain[module].up, block_diagonal_of(grams)))  # type: ignore[attr-defined]
+            assert torch.equal(found[module].down, plain[module].down)  # type: ignore[attr-defined]
+    assert 0 < moved[100.0] < 0.5 * moved[0.0]
+    for module in again:
+        assert torch.equal(again[module].up, healed[100.0][module].up)  # type: ignore[attr-defined]
+        assert not torch.equal(other[module].up, healed[100.0][module].up)  # type: ignore[attr-defined]
+
+
+def test_the_first_step_of_healing_is_adams_on_the_stated_loss(kept: Retained, layers: Path) -> None:
+    """One step from U_c, where the anchor has no gradient: Adam's first step is the rate times the gradient's sign."""
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    plain = merged(members, CONCAT, kept.model, kept.rows).layers
+    settings = FuseSettings(heal_steps=1, heal_rate=0.01)
+    healed = merged(members, settings, kept.model, kept.rows).layers
+    chosen = torch.randperm(len(kept.rows), generator=torch.Generator().manual_seed(0))[:16].tolist()
+    examples = [kept.examples[index] for index in chosen]
+    ups = {path: layer.up.clone().requires_grad_() for path, layer in plain.items()}  # type: ignore[attr-defined]
+
+    def function(path: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        layer = plain[path]
+        return lambda y: y + torch.relu(y @ layer.down.T + layer.bias) @ ups[path].T  # type: ignore[attr-defined]
+
+    batch = kept.runner.batch(examples)
+    with torch.no_grad():
+        base = kept.runner.logits(kept.runner.hidden(batch)).log_softmax(-1)
+    with attached(kept.model.network, {path: function(path) for path in plain}):
+        mine = kept.runner.logits(kept.runner.hidden(batch)).log_softmax(-1)
+    (base.exp() * (base - mine)).sum(-1).mean().backward()
+    for path, up in ups.items():
+        assert up.grad is not None
+        clear = up.grad.abs() > 1e-4 * up.grad.abs().max()
+        step = (healed[path].up - plain[path].up)[clear]  # type: ignore[attr-defined]
+        torch.testing.assert_close(step, -0.01 * up.grad.sign()[clear], rtol=1e-2, atol=1e-5)
+
+
+def test_a_gated_fusion_runs_on_the_model_and_is_not_written(layers: Path, kept: Retained, tmp_path: Path) -> None:
+    settings = FuseSettings(method="gate")
+    with pytest.raises(InputError, match=r"version 1 of the bundle format has no gates.*--evaluate-only"):
+        fuse_both(layers, tmp_path / "out", settings, kept)
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    gated = merged(members, settings, kept.model, kept.rows)
+    plain = concat(members)
+    assert worst(kept.rises(gated.layers, 64)) < worst(kept.rises(plain, 64))
+
+
+@pytest.mark.parametrize("how", ["concat", "regression", "compress", "distil", "corrected", "limited", "healed"])
+def test_revoking_equals_a_fusion_of_the_rest(how: str, layers: Path, kept: Retained, tmp_path: Path) -> None:
+    """Two of three: the third is a copy of the first with half its D, under its own request."""
+    chosen = {
+        "corrected": (CONCAT, kept),
+        "limited": (FuseSettings(retain_limit=2.0), kept),
+        "healed": (FuseSettings(heal_steps=2, heal_rate=0.01), kept),
+    }
+    settings, retained = chosen[how] if how in chosen else (FuseSettings(method=how), None)
+    settings = replace(settings, distil_steps=3) if how == "distil" else settings
+    fused = fuse_both(layers, tmp_path / "both", settings, retained)
+    needed = retained if how == "healed" else None
+    rest = revoke(fused.path, ["first"], tmp_path / "rest", needed)
     assert rest.weights.read_bytes() == (layers / "second" / "adapter_model.safetensors").read_bytes()
     assert rest.manifest.request_ids == {"second"}
-    again = fuse([rest.path, layers / "first"], tmp_path / "again", settings, measured[1])
+    again = fuse([rest.path, layers / "first"], tmp_path / "again", settings, retained)
+    assert again.revision == fused.revision
     assert again.weights.read_bytes() == fused.weights.read_bytes()
-    assert torch.equal(logits(tiny_model, again.path), logits(tiny_model, fused.path))
 
 
-def test_revoking_from_three_keeps_the_corrected_pair(
-    layers: Path, data: Path, tiny_model: Path, tmp_path: Path
+def test_a_healed_bundle_is_revoked_from_with_its_own_rows(
+    layers: Path, kept: Retained, make_layer: MakeLayer, tmp_path: Path, data: Path
 ) -> None:
-    members = collect([read_bundle(layers / name) for name in ("first", "second")])
-    extra = Member(
-        request=ForgottenRequest(id="third", data=digest_bytes(b"3"), units=None), revision="sha256:" + "0" * 64,
-        layers={name: LayerWeights(own.down * 0.5, own.up, own.bias) for name, own in members[0].layers.items()},
-        statistics=members[1].statistics,
-    )  # fmt: skip
-    three = [extra, *members]
     like = read_bundle(layers / "first")
-    grams = gram_of(tiny_model, data).measure(three, like)
-    pair = gram_of(tiny_model, data).measure(members, like)
-    for module, whole in grams.items():
-        torch.testing.assert_close(whole[8:, 8:], pair[module], rtol=1e-4, atol=1e-6)
-    cut = {module: whole[8:, 8:] for module, whole in grams.items()}
-    first, second = (merge(members, CONCAT, found) for found in (cut, pair))
-    for module, layer in first.items():
-        torch.testing.assert_close(layer.up, second[module].up, rtol=1e-3, atol=1e-5)
+    third = make_layer(tmp_path / "third", 3, width=64, rank=8, base=like.config.base_fingerprint)
+    settings = FuseSettings(heal_steps=2, heal_rate=0.01)
+    fused = fuse([third.path, *(layers / name for name in BOTH)], tmp_path / "three", settings, kept)
+    with pytest.raises(InputError, match="needed to revoke from a healed bundle"):
+        revoke(fused.path, ["r3"], tmp_path / "rest")
+    other = Retained(model=kept.model, rows=kept.rows[:-1])
+    with pytest.raises(InputError, match="expected the rows that the bundle was fused with"):
+        revoke(fused.path, ["r3"], tmp_path / "rest", other)
+    rest = revoke(fused.path, ["r3"], tmp_path / "rest", kept)
+    pair = fuse_both(layers, tmp_path / "pair", settings, kept)
+    assert rest.revision == pair.revision
+    limited = fuse(
+        [third.path, *(layers / name for name in BOTH)], tmp_path / "l", FuseSettings(retain_limit=2.0), kept
+    )
+    rest = revoke(limited.path, ["r3"], tmp_path / "lr")
+    facts, before = rest.manifest.settings["fusion"], limited.manifest.settings["fusion"]
+    assert (facts["rho"], facts["retain_limit"]) == (before["rho"], None)
+    same = fuse_both(layers, tmp_path / "ls", FuseSettings(rho=facts["rho"]), kept)
+    for module, layer in load_layers(rest).items():  # R is cut out of the larger one, so equal up to rounding
+        torch.testing.assert_close(layer.up, load_layers(same)[module].up, rtol=1e-3, atol=1e-5)
+
+
+def test_the_order_of_layers_does_not_matter(layers: Path, kept: Retained, tmp_path: Path, tiny_model: Path) -> None:
+    fused = [fuse([layers / name for name in order], tmp_path / order[0], CONCAT, kept) for order in (BOTH, BOTH[::-1])]
+    # Members are put in the order of their revisions, so the bundles are even the same revision.
+    assert fused[0].revision == fused[1].revision
+    assert torch.equal(logits(tiny_model, fused[0].path), logits(tiny_model, fused[1].path))
 
 
 def test_the_same_layer_named_twice_counts_once(layers: Path, tmp_path: Path) -> None:
@@ -281,21 +335,19 @@ def test_layers_that_do_not_fit_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def fuse_random(bundles: Sequence[Bundle], out: Path, chosen: FuseSettings, gram: RetainGram | None = None) -> Bundle:
+def fuse_random(bundles: Sequence[Bundle], out: Path, chosen: FuseSettings, gram: Retained | None = None) -> Bundle:
     return fuse([bundle.path for bundle in bundles], out, chosen, gram)
 
 
 def test_what_cannot_be_fused_says_why(
-    tiny_model: Path, data: Path, make_bundle: MakeBundle, layers: Path, tmp_path: Path
+    tiny_model: Path, kept: Retained, make_bundle: MakeBundle, layers: Path, tmp_path: Path
 ) -> None:
     plain = [make_bundle(tmp_path / f"p{n}", tiny_model, requests=(f"r{n}",), seed=n) for n in range(2)]
     out = tmp_path / "out"
     with pytest.raises(InputError, match=r"'r[01]': its layer came without fusion\.safetensors"):
         fuse_random(plain, out, REGRESSION)
     with pytest.raises(InputError, match=r"came without fusion\.safetensors"):
-        fuse_random(plain, out, CONCAT, gram_of(tiny_model, data))
-    with pytest.raises(InputError, match="read by --method concat alone"):
-        fuse_random(plain, out, REGRESSION, gram_of(tiny_model, data))
+        fuse_random(plain, out, CONCAT, kept)
     with pytest.raises(InputError, match=r"found 4, 8; use --method concat"):
         fuse_random([plain[0], read_bundle(layers / "first")], out, REGRESSION)
     with pytest.raises(InputError, match="two different layers"):
@@ -312,80 +364,41 @@ def test_what_cannot_be_fused_says_why(
         fuse_random(plain, out, CONCAT)
 
 
-def test_a_layer_of_few_tokens_says_that_nothing_was_stored() -> None:
-    few = Member(request=member(0).request, revision=member(0).revision, layers=member(0).layers,
-                 statistics=LayerStatistics(tokens=12, moments={}))  # fmt: skip
-    with pytest.raises(InputError, match="has 12 answer tokens; below 64 no statistics are stored"):
-        regression([few, member(1)])
-
-
-def test_a_fused_bundle_without_its_statistics_says_where_they_are(layers: Path, tmp_path: Path) -> None:
-    fused = fuse([layers / "first", layers / "second"], tmp_path / "out", CONCAT)
-    (fused.path / "fusion.safetensors").unlink()
-    with pytest.raises(InputError, match=r"expected fusion\.safetensors"):
-        revoke(fused.path, "first", tmp_path / "rest")
-
-
-def test_damaged_statistics_are_refused(
-    layers: Path, make_bundle: MakeBundle, tiny_model: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (FuseSettings(method="regression", rho=1.0), "--rho: not read by --method regression; .*--method concat"),
+        (FuseSettings(method="compress", shrink=0.5), "--shrink: .*or use --method regression"),
+        (FuseSettings(rank=4), "--rank: not read by --method concat.*--method compress or --method distil"),
+        (FuseSettings(retain_limit=0.1), "--retain-limit: needs retained rows"),
+        (FuseSettings(heal_steps=1), "--heal-steps: needs retained rows"),
+        (FuseSettings(method="gate"), "--method gate: needs retained rows"),
+        (FuseSettings(method="regression", retain_weight=1.0), "--retain-weight: .*together with --model and --retain"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    settings: FuseSettings, words: str, members: list[object], kept: Retained
 ) -> None:
-    fused = fuse([layers / "first"], tmp_path / "out", CONCAT)
-    path = fused.path / "fusion.safetensors"
-    path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(BundleFormatError, match=r"fusion\.safetensors"):
-        fuse([fused.path], tmp_path / "again", CONCAT)
-    foreign = make_bundle(tmp_path / "foreign", tiny_model)
-    (foreign.path / "fusion.safetensors").write_bytes(b"not listed")
-    with pytest.raises(BundleFormatError, match="not in the manifest"):
-        read_store(foreign)
-
-
-@pytest.mark.parametrize("part", ["0.{m}.units", "0.{m}.inputs", "0.{m}.down", "0.{m}.up", "0.{m}.bias", "retain.{m}"])
-@pytest.mark.parametrize("damage", ["missing", "shape", "infinite"])
-def test_statistics_of_other_shapes_are_refused(
-    part: str, damage: str, layers: Path, data: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    """A file that someone made, with digests that fit: the shapes still have to be those of the bundle."""
-    members = collect([read_bundle(layers / name) for name in ("first", "second")])
-    like, name = read_bundle(layers / "first"), part.format(m=MODULE)
-    grams = {module: torch.eye(16) for module in members[0].layers}
-    tensors = safetensors.torch.load(
-        dump_store(
-            Store(
-                entries=[
-                    Entry(request=one.request, revision=one.revision, statistics=one.statistics, layers=one.layers)
-                    for one in members
-                    if one.statistics
-                ],
-                retain=grams,
-            )
-        )
-    )
-    if damage == "missing":
-        del tensors[name]
-    else:
-        tensors[name] = torch.zeros(2) if damage == "shape" else tensors[name] / 0
-    facts = [
-        {"id": one.request.id, "data": one.request.data, "revision": one.revision, "tokens": 99} for one in members
-    ]
-    content = safetensors.torch.save(tensors, metadata={"fusion": json.dumps({"members": facts, "version": 1})})
-    folder = tmp_path / "made"
-    shutil.copytree(like.path, folder)
-    (folder / "fusion.safetensors").write_bytes(content)
-    manifest = replace(like.manifest, artifacts=describe_files({"fusion.safetensors": content}))
-    (folder / "manifest.json").write_bytes(manifest.to_bytes())
-    with pytest.raises(BundleFormatError, match=r"fusion\.safetensors"):
-        checked_store(read_bundle(folder))
-
-
-def test_revoking_what_is_not_there_or_all_there_is(layers: Path, tmp_path: Path) -> None:
-    fused = fuse([layers / "first"], tmp_path / "out", CONCAT)
-    with pytest.raises(InputError, match="not in the bundle, which has first"):
-        revoke(fused.path, "nobody", tmp_path / "rest")
-    with pytest.raises(InputError, match="no other request"):
-        revoke(fused.path, "first", tmp_path / "rest")
+    with pytest.raises(InputError, match=words):
+        prepare(members, settings, None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--retain: .*together with --retain-weight"):
+        prepare(members, REGRESSION, kept)  # type: ignore[arg-type]
 
 
 def test_another_base_model_is_refused(layers: Path, data: Path, other_model: Path, tmp_path: Path) -> None:
+    other = Retained(model=load_model(str(other_model)), rows=read_rows(data / "retain.jsonl", Fields()))
     with pytest.raises(BundleMismatchError, match="made for base model"):
-        fuse([layers / "first", layers / "second"], tmp_path / "out", CONCAT, gram_of(other_model, data))
+        fuse_both(layers, tmp_path / "out", CONCAT, other)
+    fused = fuse_both(layers, tmp_path / "fused")
+    with pytest.raises(BundleMismatchError, match="made for base model"):
+        revoke(fused.path, ["first"], tmp_path / "rest", other)
+
+
+def test_regression_with_a_retain_set_is_quieter_there(layers: Path, kept: Retained) -> None:
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    energies = []
+    for weight in (0.01, 1.0, 100.0):
+        found = merge(prepare(members, FuseSettings(method="regression", retain_weight=weight), kept)).layers
+        moments = kept.moments(found)  # type: ignore[arg-type]
+        energies.append(sum(float((found[m].up @ moments[m].units @ found[m].up.T).trace()) for m in moments))  # type: ignore[attr-defined]
+    assert energies == sorted(energies, reverse=True)

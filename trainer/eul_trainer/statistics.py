@@ -1,21 +1,25 @@
 """What a later fusion needs of a layer: second moments of its input and of its hidden units on forgotten answers.
 
 A Gram of few tokens nearly shows them. So it is stored in diagonal blocks, as wide as the number of tokens allows:
-every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored.
+every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Moments of the inputs,
+which most fusions do not read, are stored only when asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
 from eul_serve.peft import observe
+from eul_serve.peft.layer import Observer
 from eul_trainer.adapter import Taps
 from eul_trainer.batches import Batch, by_length
 from eul_trainer.encoding import Example
 from eul_trainer.forward import Runner
+from eul_trainer.gram import Gram, LowRankGram, PackedGram
 from eul_trainer.model import Network
 
 TOKENS_PER_COLUMN = 4
@@ -25,12 +29,20 @@ MIN_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moments:
-    """Mean second moments of one layer over tokens, or blocks of them along the diagonal."""
+class Measured:
+    """Mean second moments of one layer over tokens; float32 on the CPU, sums taken in float64."""
 
-    inputs: torch.Tensor  # (d + 1, d + 1) of the layer's input with a 1 appended, for the bias
+    inputs: torch.Tensor  # (d + 1, d + 1) of the layer's input with a 1 appended, for the bias and the mean
     units: torch.Tensor  # (r, r) of act(D y + b)
-    # float32 on the CPU, sums taken in float64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """What is stored of one layer."""
+
+    units: torch.Tensor  # (r, r) of act(D y + b); zero outside of diagonal blocks
+    mean: torch.Tensor | None = None  # (d,) of the layer's input
+    inputs: Gram | None = None  # (d + 1, d + 1) of the layer's input with a 1 appended; diagonal blocks of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +52,9 @@ class LayerStatistics:
     tokens: int
     """Answer tokens that they are means over."""
     moments: Mapping[str, Moments]
-    """By module path; empty where the tokens are too few to store any."""
+    """By module path; empty where none are stored."""
+    error: float | None = None
+    """Largest relative error of a low-rank Gram, in the Frobenius norm; None where all are exact."""
 
 
 def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
@@ -58,37 +72,59 @@ def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
     return batch.seen_by(module).index if whole_rows or in_encoder else batch.positions
 
 
-def layer_statistics(runner: Runner, peft: Network, examples: Sequence[Example]) -> LayerStatistics:
+def layer_statistics(
+    runner: Runner, peft: Network, examples: Sequence[Example], keep: str = "units", rank: int = 0
+) -> LayerStatistics:
     """Measure what is stored of a layer, with the layers on.
 
     Args:
         runner: The model and its batches.
         peft: The PEFT model whose layers are observed.
         examples: The forgotten rows.
+        keep: What to store: units, full or none.
+        rank: Eigenvectors kept of a Gram of inputs; 0 keeps it exactly.
 
     Returns:
         The moments, in blocks as wide as the number of tokens allows.
     """
     tokens = sum(len(example.answer) for example in examples)
-    if tokens < MIN_TOKENS:
+    if tokens < MIN_TOKENS or keep == "none":
         return LayerStatistics(tokens=tokens, moments={})
-    width = block_width(tokens)
-    moments = {
-        module: Moments(inputs=block_diagonal(found.inputs, width), units=block_diagonal(found.units, width))
-        for module, found in second_moments(runner, peft, examples).items()
-    }
-    return LayerStatistics(tokens=tokens, moments=moments)
+    width, errors = block_width(tokens), []
+    moments = {}
+    for module, found in second_moments(runner, peft, examples).items():
+        units = block_diagonal(found.units, width)
+        if keep == "units":
+            moments[module] = Moments(units=units)
+            continue
+        inputs: Gram = PackedGram.of(found.inputs, width)
+        if rank:
+            exact, inputs = inputs.dense(), LowRankGram.of(inputs.dense(), rank)
+            errors.append(inputs.error(exact))
+        moments[module] = Moments(units=units, mean=found.inputs[-1, :-1].contiguous(), inputs=inputs)
+    return LayerStatistics(tokens=tokens, moments=moments, error=max(errors) if errors else None)
+
+
+Watch = Callable[[Observer], AbstractContextManager[None]]
+"""Gives a context in which an observer sees every layer's tensors."""
+
+
+def second_moments(
+    runner: Runner, peft: Network, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
+) -> dict[str, Measured]:
+    """Return the mean second moments of the layers of a PEFT model; the rest as `moments_seen`."""
+    return moments_seen(runner, lambda observer: observe(peft, observer), examples, whole_rows=whole_rows, size=size)
 
 
 @torch.no_grad()
-def second_moments(
-    runner: Runner, peft: Network, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
-) -> dict[str, Moments]:
+def moments_seen(
+    runner: Runner, watch: Watch, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
+) -> dict[str, Measured]:
     """Return the mean second moments of every layer's input and hidden units.
 
     Args:
         runner: The model and its batches.
-        peft: The PEFT model whose layers are observed.
+        watch: Shows an observer what every layer computes.
         examples: The rows.
         whole_rows: Count every token of a row, apart from the first tokens that all rows share.
         size: Rows per batch.
@@ -102,14 +138,14 @@ def second_moments(
     for indices in by_length(examples, size):
         batch = runner.batch([examples[index] for index in indices])
         taps.clear()
-        with observe(peft, taps):
+        with watch(taps):
             runner.hidden(batch)
         for module, y, hidden, _ in taps.seen:
             chosen = places(batch, module, whole_rows)
             _add(sums, module, y.flatten(0, 1)[chosen].double(), hidden.flatten(0, 1)[chosen].double())
             counts[module] = counts.get(module, 0) + len(chosen)
     return {
-        module: Moments(inputs=(inputs / counts[module]).float().cpu(), units=(units / counts[module]).float().cpu())
+        module: Measured(inputs=(inputs / counts[module]).float().cpu(), units=(units / counts[module]).float().cpu())
         for module, (inputs, units) in sums.items()
     }
 

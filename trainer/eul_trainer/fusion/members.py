@@ -9,7 +9,7 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format import Bundle, ForgottenRequest
 from eul_serve.format.bundle import STATISTICS_FILE
 from eul_serve.format.weights import LayerWeights, load_layers
-from eul_trainer.fusion.shapes import checked_store
+from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.store import Store
 from eul_trainer.statistics import LayerStatistics
 
@@ -28,6 +28,10 @@ class Member:
     """Its weights by module path."""
     statistics: LayerStatistics | None
     """Its stored moments; None where the bundle came without `fusion.safetensors`."""
+    init_seed: int | None = None
+    """Seed of its D; None where it is not known."""
+    on_top_of: tuple[str, ...] = ()
+    """Revisions of the layers that were on while it was trained."""
 
     @property
     def rank(self) -> int:
@@ -48,7 +52,8 @@ def collect(bundles: Sequence[Bundle]) -> list[Member]:
 
     Raises:
         BundleMismatchError: The bundles are for different base models or differ in shape.
-        InputError: Two different layers carry the same request, or a fused bundle lacks its statistics.
+        InputError: Two different layers carry the same request, a fused bundle lacks its statistics, or a layer lacks
+            one that it was trained on top of.
     """
     check_alike(bundles)
     found: dict[str, Member] = {}
@@ -62,12 +67,14 @@ def collect(bundles: Sequence[Bundle]) -> list[Member]:
             raise InputError(
                 f"request {member.request.id!r}: two different layers, {other} and {member.revision}; fuse one of them"
             )
-    return [found[revision] for revision in sorted(found)]
+    members = [found[revision] for revision in sorted(found)]
+    check_below(members)
+    return members
 
 
 def members_of(bundle: Bundle) -> list[Member]:
     """Return the layers that a bundle was made from: itself, or those kept in its `fusion.safetensors`."""
-    store = checked_store(bundle)
+    store = read_store(bundle)
     if not bundle.manifest.parents:
         return [_trained(bundle, store)]
     if store is None:
@@ -83,6 +90,8 @@ def members_of(bundle: Bundle) -> list[Member]:
             revision=entry.revision or bundle.revision,
             layers=entry.weights(bundle.config.activation),
             statistics=entry.statistics,
+            init_seed=entry.init_seed,
+            on_top_of=entry.on_top_of,
         )
         for entry in store.entries
     ]
@@ -95,7 +104,33 @@ def _trained(bundle: Bundle, store: Store | None) -> Member:
             f"bundle {str(bundle.path)!r}: expected one request or parents, found {len(requests)} requests"
         )
     statistics = store.entries[0].statistics if store is not None and store.entries else None
-    return Member(request=requests[0], revision=bundle.revision, layers=load_layers(bundle), statistics=statistics)
+    facts = bundle.manifest.settings
+    return Member(
+        request=requests[0],
+        revision=bundle.revision,
+        layers=load_layers(bundle),
+        statistics=statistics,
+        init_seed=facts.get("fit", {}).get("init_seed"),
+        on_top_of=tuple(facts.get("on_top_of") or ()),
+    )
+
+
+def check_below(members: Sequence[Member]) -> None:
+    """Check that every layer comes with those that it was trained on top of.
+
+    Args:
+        members: The layers of one bundle.
+
+    Raises:
+        InputError: A layer below another is missing.
+    """
+    there = {member.revision for member in members}
+    for member in members:
+        if missing := [revision for revision in member.on_top_of if revision not in there]:
+            raise InputError(
+                f"request {member.request.id!r}: its layer was trained on top of {missing[0]}, which is not among the "
+                "layers; name that layer too, or train this one again without it"
+            )
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:

@@ -1,70 +1,130 @@
-"""The retain Gram: second moments of all members' hidden units on retained rows, on the base model."""
+"""Retained rows and the base model: moments of hidden units there, and how much a fusion changes their losses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from eul_serve.errors import BundleMismatchError
 from eul_serve.format import Bundle
-from eul_serve.peft import eul_layers
-from eul_trainer.adapter import fresh_layers
-from eul_trainer.encoding import context_limit, encode
+from eul_serve.format.weights import LayerWeights
+from eul_trainer.encoding import Example, context_limit, encode
 from eul_trainer.forward import Runner
-from eul_trainer.fusion.concat import concat
-from eul_trainer.fusion.members import Member
+from eul_trainer.fusion.hooks import Applied, attached, watched
+from eul_trainer.fusion.store import RetainMoments
+from eul_trainer.losses import row_losses
 from eul_trainer.model import LoadedModel
 from eul_trainer.records import Row, digest_rows
-from eul_trainer.statistics import second_moments
+from eul_trainer.statistics import moments_seen
 
 
 @dataclass(slots=True, kw_only=True)
-class RetainGram:
-    """Retained rows and the base model to measure them on."""
+class Retained:
+    """Retained rows and the base model to measure them on; the model is left as it was."""
 
     model: LoadedModel
-    """The base model; its modules are wrapped in place."""
+    """The base model."""
     rows: Sequence[Row]
     """Retained rows."""
-    tokens: int = field(default=0, init=False)
-    """Tokens of the rows, prompts included."""
+    examples: list[Example] = field(init=False)
+    """The rows as tokens."""
+    runner: Runner = field(init=False)
+    """The model and its batches."""
+    _before: dict[int, list[float]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.examples = encode(self.model.tokenizer, self.rows, limit=context_limit(self.model.network))
+        self.runner = Runner(self.model, self.examples)
 
     @property
     def digest(self) -> str:
         """Digest of the rows."""
         return digest_rows(self.rows)
 
-    def measure(self, members: Sequence[Member], like: Bundle) -> dict[str, torch.Tensor]:
-        """Return R by module path, (N r, N r), its units in the order of the members.
+    @property
+    def tokens(self) -> int:
+        """Tokens of the rows that the model reads, prompts included."""
+        return sum(example.length - 1 for example in self.examples)
+
+    def check_base(self, bundle: Bundle) -> None:
+        """Check that a bundle was made for this model.
 
         Args:
-            members: The layers.
-            like: One of their bundles, for its settings.
-
-        Returns:
-            Mean second moments per token.
+            bundle: The bundle.
 
         Raises:
-            BundleMismatchError: The layers were made for another base model.
+            BundleMismatchError: It was made for another one.
         """
-        if like.config.base_fingerprint != self.model.base.fingerprint:
+        if bundle.config.base_fingerprint != self.model.base.fingerprint:
             raise BundleMismatchError(
-                f"bundle {str(like.path)!r}: made for base model {like.config.base_fingerprint}, but --model is "
+                f"bundle {str(bundle.path)!r}: made for base model {bundle.config.base_fingerprint}, but --model is "
                 f"{self.model.base.fingerprint}; name the model that the layers were trained on"
             )
-        layers = concat(members)
-        rank = len(next(iter(layers.values())).down)
-        # Fresh layers have U = 0: what they see is the base model, whatever D is.
-        peft = fresh_layers(self.model, replace(like.config, rank=rank), init_seed=0)
-        with torch.no_grad():
-            for path, layer in eul_layers(peft).items():
-                mine = layer.weights("default")  # shares memory with the parameters
-                mine.down.copy_(layers[path].down)
-                if mine.bias is not None and (bias := layers[path].bias) is not None:
-                    mine.bias.copy_(bias)
-        examples = encode(self.model.tokenizer, self.rows, limit=context_limit(self.model.network))
-        self.tokens = sum(example.length - 1 for example in examples)
-        moments = second_moments(Runner(self.model, examples), peft, examples, whole_rows=True)
-        return {module: found.units for module, found in moments.items()}
+
+    def moments(self, layers: Mapping[str, LayerWeights], *, inputs: bool = False) -> dict[str, RetainMoments]:
+        """Return mean second moments per token on the base model.
+
+        Args:
+            layers: All members side by side, on the CPU.
+            inputs: Whether the modules' outputs are wanted too.
+
+        Returns:
+            The moments by module path; units in the order of the members.
+        """
+        placed = {path: self.placed(layer) for path, layer in layers.items()}
+        found = moments_seen(
+            self.runner,
+            lambda observer: watched(self.model.network, placed, observer),
+            self.examples,
+            whole_rows=True,
+        )
+        return {
+            path: RetainMoments(units=seen.units, inputs=seen.inputs if inputs else None)
+            for path, seen in found.items()
+        }
+
+    def placed(self, layer: LayerWeights) -> LayerWeights:
+        """Return a layer on the model's device."""
+        device = self.model.device
+        bias = None if layer.bias is None else layer.bias.to(device)
+        return LayerWeights(layer.down.to(device), layer.up.to(device), bias, layer.activation)
+
+    def rises(self, layers: Mapping[str, Applied], most: int) -> dict[str, float]:
+        """Return by group how much the mean answer loss rises with layers in place, nats.
+
+        Args:
+            layers: The layers by module path.
+            most: Most rows to measure on; as many of each group as there are, up to an equal share.
+
+        Returns:
+            Mean of loss with them minus loss without, by group; negative where it falls.
+        """
+        chosen = spread([row.group for row in self.rows], most)
+        examples = [self.examples[index] for index in chosen]
+        if most not in self._before:
+            self._before[most] = row_losses(self.runner, examples)
+        functions = {
+            path: (self.placed(layer) if isinstance(layer, LayerWeights) else layer).apply
+            for path, layer in layers.items()
+        }
+        with attached(self.model.network, functions):
+            after = row_losses(self.runner, examples)
+        changes: dict[str, list[float]] = {}
+        for index, loss, before in zip(chosen, after, self._before[most], strict=True):
+            changes.setdefault(self.rows[index].group, []).append(loss - before)
+        return {group: sum(found) / len(found) for group, found in sorted(changes.items())}
+
+
+def worst(rises: Mapping[str, float]) -> float:
+    """Return the largest rise of any group, 0 where none rises."""
+    return max(0.0, *rises.values())
+
+
+def spread(groups: Sequence[str], most: int) -> list[int]:
+    """Return indices of at most so many rows: first one of each group, then a second of each, and so on."""
+    place: dict[str, int] = {}
+    turns = []
+    for index, group in enumerate(groups):
+        place[group] = place.get(group, -1) + 1
+        turns.append((place[group], index))
+    return sorted(index for _, index in sorted(turns)[:most])

@@ -11,10 +11,44 @@ from __future__ import annotations
 
 import torch
 
+from eul_serve.errors import InputError
+
 RHO = 0.1
 """Default weight of retained data."""
 RIDGE = 1e-4
 """Default ridge, relative to the mean of F's diagonal."""
+LEAST = 1e-12
+"""Least ridge: where no unit ever fires, the Gram is zero and the ridge alone decides."""
+
+
+def solve(left: torch.Tensor, right: torch.Tensor, ridge: float) -> torch.Tensor:
+    """Return `left^-1 right` for a positive matrix.
+
+    Args:
+        left: The matrix, (n, n), float64.
+        right: Right sides, (n, m), float64.
+        ridge: The relative ridge that it was made with, for the message.
+
+    Returns:
+        The solution, (n, m).
+
+    Raises:
+        InputError: The matrix is singular.
+    """
+    root, bad = torch.linalg.cholesky_ex(left)
+    if bad:
+        raise InputError(f"--ridge: {ridge} leaves a singular Gram matrix; raise it, for instance to {RIDGE}")
+    return torch.cholesky_solve(right, root)
+
+
+def level_of(gram: torch.Tensor, ridge: float) -> float:
+    """Return the ridge of a Gram as a number: relative to the mean of its diagonal."""
+    return max(ridge * float(gram.trace()) / len(gram), LEAST)
+
+
+def scale_of(forget: torch.Tensor, retain: torch.Tensor) -> float:
+    """Return s, which brings R to the size of F."""
+    return float(forget.trace()) / max(float(retain.trace()), 1e-30)
 
 
 def resolve_up(
@@ -33,9 +67,6 @@ def resolve_up(
         U, (d, n), in the dtype of U0; solved in float64.
     """
     own, kept = forget.double(), retain.double()
-    level = max(ridge * float(own.trace()) / len(own), 1e-12)
-    scale = float(own.trace()) / max(float(kept.trace()), 1e-30)
-    right = own + level * torch.eye(len(own), dtype=torch.float64)
-    solved: torch.Tensor = torch.linalg.solve(right + rho * scale * kept, right @ up.double().T)
-    fused: torch.Tensor = solved.T.to(up.dtype).contiguous()
-    return fused
+    right = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
+    left = right + rho * scale_of(own, kept) * kept
+    return solve(left, right @ up.double().T, ridge).T.to(up.dtype).contiguous()

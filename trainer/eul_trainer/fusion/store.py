@@ -1,32 +1,32 @@
 """`fusion.safetensors`: what a later fusion needs, beside a bundle and published only when asked for.
 
-Metadata `fusion` is JSON: {"version": 1, "members": [{"id", "data", "revision", "tokens"}...]}; a trained layer has one
-member without a revision. Tensors, for member i and each module path M:
+Metadata `fusion` is JSON: {"version": 2, "members": [{"id", "data", "revision", "tokens", "error", "init_seed",
+"on_top_of"}...]}; a trained layer has one member without a revision. Tensors, for member i and each module path M:
 
-    i.M.inputs, i.M.units            mean second moments on the member's forgotten answers (statistics.py)
+    i.M.units, i.M.inputs            mean second moments on the member's forgotten answers, packed (gram.py)
+    i.M.inputs.vectors, .values,     the second of them in its low-rank form
+      .remainder
+    i.M.mean                         mean of the inputs
     i.M.down, i.M.up, i.M.bias       the member's own layer, in a fused bundle alone
-    retain.M                         mean second moment of all members' units on retained rows, where concat used it
+    retain.M.units, retain.M.inputs  mean second moments of all members' units, and of the inputs, on retained rows
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 
-from eul_serve.errors import BundleFormatError, InputError
-from eul_serve.format import Bundle, ForgottenRequest, check_digest, check_name
-from eul_serve.format.bundle import STATISTICS_FILE
+from eul_serve.format import ForgottenRequest
 from eul_serve.format.weights import LayerWeights
-from eul_trainer.statistics import LayerStatistics, Moments
+from eul_trainer.gram import PackedGram
+from eul_trainer.statistics import LayerStatistics, Moments, block_width
 
-VERSION = 1
-_FILE = f"file {STATISTICS_FILE!r}"
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,10 @@ class Entry:
     """Its moments."""
     layers: dict[str, LayerWeights] = field(default_factory=dict)
     """Its own weights; empty in the file of a trained layer, whose weights lie beside it."""
+    init_seed: int | None = None
+    """Seed of its D; None where it is not known."""
+    on_top_of: tuple[str, ...] = ()
+    """Revisions of the layers that were on while it was trained."""
 
     def weights(self, activation: str) -> dict[str, LayerWeights]:
         """Return the weights with their activation."""
@@ -50,92 +54,59 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetainMoments:
+    """Mean second moments of one module on retained rows, on the base model."""
+
+    units: torch.Tensor  # (R, R) of all members' hidden units, in their order
+    inputs: torch.Tensor | None = None  # (d + 1, d + 1) of the module's output with a 1 appended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
     """The contents of `fusion.safetensors`."""
 
     entries: Sequence[Entry]
     """The members in the order of their units."""
-    retain: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Mean second moments of all units on retained rows by module, (R, R); empty without a retain set."""
+    retain: Mapping[str, RetainMoments] = field(default_factory=dict)
+    """Moments on retained rows by module; empty without a retain set."""
 
 
 def dump_store(store: Store) -> bytes:
     """Return the bytes of `fusion.safetensors`."""
-    tensors = {f"retain.{module}": gram for module, gram in store.retain.items()}
-    members = []
+    tensors: dict[str, torch.Tensor] = {}
     for index, entry in enumerate(store.entries):
-        members.append(
-            {
-                "id": entry.request.id,
-                "data": entry.request.data,
-                "revision": entry.revision,
-                "tokens": entry.statistics.tokens,
-            }
-        )
         for module, moments in entry.statistics.moments.items():
-            tensors |= {f"{index}.{module}.inputs": moments.inputs, f"{index}.{module}.units": moments.units}
+            tensors |= _moments(f"{index}.{module}", moments, block_width(entry.statistics.tokens))
         for module, layer in entry.layers.items():
             tensors |= {f"{index}.{module}.down": layer.down, f"{index}.{module}.up": layer.up}
             if layer.bias is not None:
                 tensors[f"{index}.{module}.bias"] = layer.bias
+    for module, found in store.retain.items():
+        tensors[f"retain.{module}.units"] = PackedGram.of(found.units).values
+        if found.inputs is not None:
+            tensors[f"retain.{module}.inputs"] = PackedGram.of(found.inputs).values
+    members = [_facts(entry) for entry in store.entries]
     facts = json.dumps({"members": members, "version": VERSION}, sort_keys=True, separators=(",", ":"))
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(tensors.items())}
     data: bytes = safetensors.torch.save(plain, metadata={"fusion": facts})
     return data
 
 
-def read_store(bundle: Bundle) -> Store | None:
-    """Read a bundle's `fusion.safetensors`, whose digest `read_bundle` has checked.
-
-    Args:
-        bundle: The bundle.
-
-    Returns:
-        The contents, or None where the file is not there.
-
-    Raises:
-        BundleFormatError: The file is not what this version writes.
-    """
-    path = bundle.path / STATISTICS_FILE
-    if not path.exists():
-        return None
-    if STATISTICS_FILE not in bundle.manifest.artifacts:
-        raise BundleFormatError(f"{_FILE}: it is not in the manifest of {bundle.revision}; remove it")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["fusion"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        if facts["version"] != VERSION:
-            raise BundleFormatError(f"{_FILE}: version: expected {VERSION}, found {facts['version']!r:.20}")
-        entries = [_entry(index, raw, tensors) for index, raw in enumerate(facts["members"])]
-    except (OSError, ValueError, KeyError, TypeError, InputError, safetensors.SafetensorError) as error:
-        raise BundleFormatError(f"{_FILE}: expected the statistics of {bundle.revision}, found {error}") from error
-    retain = {name[len("retain.") :]: gram for name, gram in tensors.items() if name.startswith("retain.")}
-    store = Store(entries=entries, retain=retain)
-    return store
+def _moments(name: str, moments: Moments, width: int) -> dict[str, torch.Tensor]:
+    tensors = {f"{name}.units": PackedGram.of(moments.units, width).values}
+    if moments.inputs is not None and moments.mean is not None:
+        tensors[f"{name}.mean"] = moments.mean
+        tensors |= {f"{name}.inputs{end}": tensor for end, tensor in moments.inputs.parts().items()}
+    return tensors
 
 
-def _entry(index: int, raw: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Entry:
-    mine: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        owner, _, rest = name.partition(".")
-        if owner == str(index):
-            module, _, part = rest.rpartition(".")
-            mine.setdefault(module, {})[part] = tensor
-    return Entry(
-        request=ForgottenRequest(id=check_name(raw["id"], "request"), data=check_digest(raw["data"]), units=None),
-        revision=None if raw["revision"] is None else check_digest(raw["revision"]),
-        statistics=LayerStatistics(
-            tokens=int(raw["tokens"]),
-            moments={
-                module: Moments(inputs=parts["inputs"], units=parts["units"])
-                for module, parts in mine.items()
-                if "units" in parts
-            },
-        ),
-        layers={
-            module: LayerWeights(parts["down"], parts["up"], parts.get("bias"))
-            for module, parts in mine.items()
-            if "down" in parts
-        },
-    )
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.request.id,
+        "data": entry.request.data,
+        "revision": entry.revision,
+        "tokens": entry.statistics.tokens,
+        "error": entry.statistics.error,
+        "init_seed": entry.init_seed,
+        "on_top_of": list(entry.on_top_of),
+    }

@@ -1,0 +1,76 @@
+"""Layers on a model by hooks: any function of a feed-forward module's output, put there and taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+
+from eul_serve.format.weights import ACTIVATION_FUNCTIONS, LayerWeights
+from eul_serve.peft.layer import Observer
+from eul_trainer.model import Network
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+"""What stands behind a feed-forward module: takes its output y (..., d) and returns another."""
+
+
+class Applied(Protocol):
+    """A fused layer of one block, whether or not the bundle format can hold it."""
+
+    def apply(self, output: torch.Tensor) -> torch.Tensor:
+        """Return the block's output with the layer behind it, (..., d), for an output y (..., d)."""
+
+
+@contextmanager
+def attached(network: Network, functions: Mapping[str, Function]) -> Iterator[None]:
+    """Have functions behind feed-forward modules while the context lasts.
+
+    Args:
+        network: The base model.
+        functions: By module path.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as stack:
+        for path, function in functions.items():
+            handle = network.get_submodule(path).register_forward_hook(_hook(function))
+            stack.callback(handle.remove)
+        yield
+
+
+def _hook(function: Function) -> Callable[[Any, Any, torch.Tensor], torch.Tensor]:
+    return lambda module, inputs, output: function(output)
+
+
+@contextmanager
+def watched(network: Network, layers: Mapping[str, LayerWeights], observer: Observer) -> Iterator[None]:
+    """Show an observer what layers would compute on the base model, with nothing added to its outputs.
+
+    Args:
+        network: The base model.
+        layers: By module path.
+        observer: Sees input and hidden units; no output is computed.
+
+    Yields:
+        Nothing.
+    """
+
+    def seen(path: str, layer: LayerWeights) -> Function:
+        def look(output: torch.Tensor) -> torch.Tensor:
+            y = output.float()
+            observer(path, y, hidden_units(layer, y), torch.empty(0))
+            return output
+
+        return look
+
+    with attached(network, {path: seen(path, layer) for path, layer in layers.items()}):
+        yield
+
+
+def hidden_units(layer: LayerWeights, y: torch.Tensor) -> torch.Tensor:
+    """Return `act(D y + b)`, (..., r), for y (..., d)."""
+    found: torch.Tensor = ACTIVATION_FUNCTIONS[layer.activation](torch.nn.functional.linear(y, layer.down, layer.bias))
+    return found
