@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from eul_serve.errors import InputError
 from eul_trainer.attention import packed
-from eul_trainer.model import Network
+from eul_trainer.depth import ALL, chosen_blocks
+from eul_trainer.model import LoadedModel, Network
 from eul_trainer.packing import Packing
 
 
@@ -77,3 +79,29 @@ class Blocks:
     def _run_one(self, block: Network, facts: dict[str, Any], states: torch.Tensor) -> torch.Tensor:
         with packed(self.network):  # here, so that a checkpointed block finds it again on the way back
             return block(states, **facts)  # type: ignore[no-any-return]  # transformers has no types
+
+
+def block_numbers(model: LoadedModel, blocks: str) -> range:
+    """Return the numbers of the chosen blocks of a decoder-only model.
+
+    Args:
+        model: The model.
+        blocks: The choice, as `depth.chosen_blocks` reads it.
+
+    Returns:
+        The numbers, from 0.
+
+    Raises:
+        InputError: The model has no such block, or is an encoder-decoder.
+    """
+    if model.encoder_decoder:
+        raise InputError(f"--blocks: expected {ALL!r} for an encoder-decoder model, found {blocks!r}")
+    return chosen_blocks(blocks, len(Blocks(network=model.network).blocks))
+
+
+def feed_forward_paths(model: LoadedModel, blocks: str) -> list[str]:
+    """Return the paths of the feed-forward modules of the chosen blocks."""
+    numbers = block_numbers(model, blocks)
+    wanted = {id(Blocks(network=model.network).blocks[number]) for number in numbers}
+    roots = [path for path, module in model.network.named_modules() if id(module) in wanted]
+    return [f"{root}.{name}" for root in roots for name in model.targets]

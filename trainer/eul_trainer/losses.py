@@ -10,7 +10,7 @@ import torch
 from eul_trainer.batches import by_length
 from eul_trainer.encoding import Example
 from eul_trainer.forward import Runner
-from eul_trainer.objectives.terms import cross_entropy
+from eul_trainer.objectives.terms import cross_entropy, row_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,4 +49,11 @@ def row_scores(runner: Runner, examples: Sequence[Example], size: int = 24) -> l
 
 def row_losses(runner: Runner, examples: Sequence[Example]) -> list[float]:
     """Return the answer loss of each row, nats."""
-    return [score.loss for score in row_scores(runner, examples)]
+    losses: dict[int, float] = {}
+    with torch.no_grad():
+        for indices in by_length(examples, 24):
+            batch = runner.batch([examples[index] for index in indices])
+            tokens = cross_entropy(runner.scores(runner.hidden(batch)), batch.targets)
+            means = row_means(tokens, batch.rows).tolist()
+            losses |= dict(zip(indices, means, strict=True))
+    return [losses[index] for index in range(len(examples))]

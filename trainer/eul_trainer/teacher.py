@@ -1,46 +1,84 @@
-"""What the base model answers to every row, measured once before training."""
+"""What the base model answers to every row, measured once before training and read in every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from eul_trainer.batches import by_length
 from eul_trainer.encoding import Example
 from eul_trainer.example_sets import ExampleSets
 from eul_trainer.forward import Runner
+from eul_trainer.head import Expected
 from eul_trainer.objectives.catalog import ObjectiveSpec
+from eul_trainer.row_store import MIB, RowStore
 from eul_trainer.schedule import Draw
+
+Head = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Teacher:
-    """The base model's states at every answer token of the rows that an objective compares."""
+    """The base model's predictions at every answer token of the rows that an objective compares.
 
-    def __init__(self, runner: Runner, sets: ExampleSets, spec: ObjectiveSpec) -> None:
-        # States before the output head, not logits: the head is frozen, and a state is a hundredth of its logits.
-        self._paired = spec.paired
-        self._forget = _states(runner, sets.forget)
-        self._retain = _states(runner, sets.retain)
-        self._refusal = _states(runner, sets.refusal) if spec.paired else []
+    Where the output head is frozen and the objective reads losses and divergences alone, what is kept of a token is its
+    expected head row, its entropy and its loss (`eul_trainer.head`), float32; no head is run for the teacher again.
+    Otherwise its states before the head are kept, in the model's dtype, and the head is run on them in every step.
+    """
 
-    def states(self, chosen: Draw) -> torch.Tensor:
-        """Return what the output head reads for the rows of a step, (T', d), in the order of its batch.
+    def __init__(self, runner: Runner, sets: ExampleSets, spec: ObjectiveSpec, *, lean: bool, memory: int) -> None:
+        """Run the base model.
 
-        Refusal rows are there where the objective pairs them with the rows to forget; masked rows never are.
+        Args:
+            runner: The base model and its batches.
+            sets: The rows.
+            spec: What the objective wants.
+            lean: Whether expected rows are kept, and not states.
+            memory: Bound of what is held in memory, MiB.
         """
-        kept = [self._forget[row] for row in chosen.forget]
-        kept += [self._retain[row] for row in chosen.retain]
-        if self._paired:
-            kept += [self._refusal[row] for row in chosen.refusal]
-        return torch.cat(kept)
+        self._lean = lean
+        self._paired = spec.paired
+        self._device = runner.model.device
+        examples = [*sets.forget, *sets.retain, *(sets.refusal if spec.paired else [])]
+        self._first = (0, len(sets.forget), len(sets.forget) + len(sets.retain))
+        width, dtype = runner.width, torch.float32 if lean else runner.network.dtype
+        sizes = [len(example.answer) for example in examples]
+        self._store = RowStore(sizes, width + 2 if lean else width, dtype, bound=memory * MIB)
+        self._measure(runner, examples)
+
+    @torch.no_grad()
+    def _measure(self, runner: Runner, examples: Sequence[Example], size: int = 16) -> None:
+        for indices in by_length(examples, size):
+            batch = runner.batch([examples[index] for index in indices])
+            hidden = runner.hidden(batch)
+            kept = _columns(runner.expect(hidden, batch.targets)) if self._lean else hidden
+            lengths = [len(examples[index].answer) for index in indices]
+            for index, part in zip(indices, torch.split(kept, lengths), strict=True):
+                self._store.put(index, part)
+
+    def logits(self, chosen: Draw, count: int, head: Head) -> torch.Tensor | Expected:
+        """Return the teacher's logits, or what stands for them, in the order of a step's batch.
+
+        Args:
+            chosen: The rows of the step.
+            count: Answer tokens of its batch, T; those beyond the teacher's rows (refusal rows, unless the objective
+                pairs them, and masked rows) are zero.
+            head: The base model's output head, from states (T, d) to logits (T, V).
+
+        Returns:
+            Tensors of length T.
+        """
+        starts = self._first
+        rows = [starts[0] + row for row in chosen.forget] + [starts[1] + row for row in chosen.retain]
+        rows += [starts[2] + row for row in chosen.refusal] if self._paired else []
+        kept = self._store.get(rows).to(self._device)
+        if not self._lean:
+            with torch.no_grad():
+                logits = head(kept).float()
+            return torch.nn.functional.pad(logits, (0, 0, 0, count - len(logits)))
+        kept = torch.nn.functional.pad(kept, (0, 0, 0, count - len(kept)))
+        return Expected(means=kept[:, :-2], entropy=kept[:, -2], losses=kept[:, -1])
 
 
-@torch.no_grad()
-def _states(runner: Runner, examples: Sequence[Example], size: int = 16) -> list[torch.Tensor]:
-    """Return what the output head reads for each example's answer, (answer tokens, d) each."""
-    found: list[torch.Tensor] = []
-    for first in range(0, len(examples), size):
-        part = examples[first : first + size]
-        hidden = runner.hidden(runner.batch(part))
-        found += torch.split(hidden, [len(example.answer) for example in part])
-    return found
+def _columns(found: Expected) -> torch.Tensor:
+    return torch.cat([found.means, found.entropy[:, None], found.losses[:, None]], dim=1)

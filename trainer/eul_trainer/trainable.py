@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,8 +10,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from eul_serve.errors import InputError
-from eul_serve.format import BundleConfig
+from eul_serve.format import Bundle, BundleConfig
 from eul_trainer.adapter import fresh_layers
+from eul_trainer.decoder import block_numbers, feed_forward_paths
+from eul_trainer.depth import ALL
 from eul_trainer.model import LoadedModel, Network
 from eul_trainer.settings import TRAINABLE, FitSettings
 
@@ -57,20 +59,26 @@ class Trainable:
             yield
 
 
-def make_trainable(model: LoadedModel, settings: FitSettings) -> Trainable:
+def make_trainable(model: LoadedModel, settings: FitSettings, below: Sequence[Bundle] = ()) -> Trainable:
     """Make a model trainable; until the first step it computes exactly what the base model does.
 
     Args:
         model: The base model; it is changed in place.
         settings: The run's settings.
+        below: Bundles that stay on, frozen, while unlearning layers are trained.
 
     Returns:
         The model in training.
+
+    Raises:
+        InputError: There are bundles below what is no layer.
     """
+    if below and settings.trainable != "layer":
+        raise InputError(f"--on-top-of: expected --trainable layer, found {settings.trainable!r}; leave one out")
     config = _config(model, settings)
     head: Callable[[torch.Tensor], torch.Tensor] = model.network.get_output_embeddings()
     if settings.trainable == "layer":
-        network = fresh_layers(model, config, settings.init_seed)
+        network = fresh_layers(model, config, settings.init_seed, below)
     elif settings.trainable == "lora":
         network = _lora(model, settings)
     else:
@@ -84,10 +92,17 @@ def _config(model: LoadedModel, settings: FitSettings) -> BundleConfig:
     return BundleConfig(
         rank=settings.rank,
         base_fingerprint=model.base.fingerprint,
-        target_modules=model.targets,
+        target_modules=_targets(model, settings),
         activation=settings.activation,
         task_type="SEQ_2_SEQ_LM" if model.encoder_decoder else "CAUSAL_LM",
     )
+
+
+def _targets(model: LoadedModel, settings: FitSettings) -> tuple[str, ...]:
+    """Return what names the wrapped modules: their last parts where every block has a layer, else their whole paths."""
+    if settings.blocks == ALL:
+        return model.targets
+    return tuple(feed_forward_paths(model, settings.blocks))
 
 
 def _lora(model: LoadedModel, settings: FitSettings) -> Network:
@@ -98,6 +113,7 @@ def _lora(model: LoadedModel, settings: FitSettings) -> Network:
         lora_alpha=settings.rank,
         lora_dropout=0.0,
         target_modules=[name for name in names if name in present],
+        layers_to_transform=None if settings.blocks == ALL else list(block_numbers(model, settings.blocks)),
         task_type="SEQ_2_SEQ_LM" if model.encoder_decoder else "CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):

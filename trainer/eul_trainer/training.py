@@ -14,18 +14,22 @@ from eul_serve.peft import observe
 from eul_trainer.adapter import Taps
 from eul_trainer.batches import Batch
 from eul_trainer.block_states import BlockStates
+from eul_trainer.depth import chosen_blocks
 from eul_trainer.devices import SINGLE, Devices, gradients
 from eul_trainer.encoding import Example
 from eul_trainer.example_sets import ExampleSets
 from eul_trainer.forward import Runner
+from eul_trainer.head import Scores
 from eul_trainer.losses import row_losses
+from eul_trainer.lower import LowerStates
 from eul_trainer.model import LoadedModel
 from eul_trainer.objectives.catalog import OBJECTIVES, make_objective
 from eul_trainer.objectives.terms import counted_over
 from eul_trainer.objectives.view import FORGET, IDLE, MASKED, REFUSAL, RETAIN, Losses, View
+from eul_trainer.precision import cast
 from eul_trainer.schedule import Draw, draw, rate
 from eul_trainer.settings import FitSettings
-from eul_trainer.stop import probe_rows
+from eul_trainer.stop import MEASURED_ROWS, probe_rows
 from eul_trainer.teacher import Teacher
 from eul_trainer.trainable import make_trainable
 
@@ -50,11 +54,17 @@ class Training:
         self.sets = sets
         self.spec = OBJECTIVES[settings.objective]
         self.objective = make_objective(settings)
+        cast(model.network, settings.dtype)
         self.runner = Runner(model, sets.all())
-        self.teacher = Teacher(self.runner, sets, self.spec)  # before the model is changed
+        # Before the model is changed, and before its head may train.
+        lean = settings.trainable != "full" and self.runner.lean and not self.spec.dense
+        self.teacher = Teacher(self.runner, sets, self.spec, lean=lean, memory=settings.cache_memory)
         self.blocks = BlockStates(self.runner, sets, self.objective.weights.depth) if self.spec.states else None
         self.trainable = make_trainable(model, settings, below)
         self.parameters = self.trainable.parameters
+        self.runner.checkpointing = settings.checkpointing
+        self.runner.known = self._lower(below)
+        self._score = self.runner.scores if lean else self.runner.logits
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, betas=(0.9, self.spec.beta2), weight_decay=0.0
         )
@@ -94,10 +104,18 @@ class Training:
         batch = self.runner.batch(rows)
         self.taps.clear()
         with observe(self.trainable.network, self.taps), self.blocks.tapped() if self.blocks else nullcontext():
-            logits = self.runner.logits(self.runner.hidden(batch))
+            logits = self._score(self.runner.hidden(batch))
         view = self._view(batch, kinds, chosen, logits)
         self.taps.clear()
         return self.objective(view)
+
+    def _lower(self, below: Sequence[Bundle]) -> LowerStates | None:
+        """Return the states below the lowest trained block, where nothing changes them."""
+        model, settings = self.runner.model, self.settings
+        if model.encoder_decoder or settings.trainable == "full" or below:
+            return None
+        first = chosen_blocks(settings.blocks, len(self.runner.blocks.blocks)).start
+        return LowerStates(self.runner, self.sets.all(), first, memory=settings.cache_memory) if first else None
 
     def _rows(self, chosen: Draw) -> tuple[list[Example], torch.Tensor]:
         sets = self.sets
@@ -112,17 +130,14 @@ class Training:
         rows = rows or [sets.retain[0]]  # a process without a share steps with the others
         return rows, kinds.to(self.runner.model.device)
 
-    def _view(self, batch: Batch, kinds: torch.Tensor, chosen: Draw, logits: torch.Tensor) -> View:
-        states = self.teacher.states(chosen)
-        with torch.no_grad():
-            teacher = self.trainable.teacher_head(states).float()
+    def _view(self, batch: Batch, kinds: torch.Tensor, chosen: Draw, logits: torch.Tensor | Scores) -> View:
         return View(
             logits=logits,
-            teacher=torch.nn.functional.pad(teacher, (0, 0, 0, len(logits) - len(teacher))),
+            teacher=self.teacher.logits(chosen, len(batch.targets), self.trainable.teacher_head),
             targets=batch.targets,
             part=kinds[batch.rows],
             rows=batch.rows,
-            outputs=self.taps.outputs(batch, kinds == RETAIN),
+            outputs=self.taps.outputs(batch, kinds == RETAIN, first=self.devices.main),
             states=self.blocks.states(batch, chosen) if self.blocks else None,
             masked=bool(self.sets.masked),
         )
@@ -131,10 +146,14 @@ class Training:
         """Return the mean answer loss of the measured forget rows, nats."""
         return self.mean_loss([self.sets.forget[row] for row in probe_rows(len(self.sets.forget))])
 
+    def measure(self) -> float:
+        """Return the same of more rows, for what is reported and scaled, nats."""
+        return self.mean_loss([self.sets.forget[row] for row in probe_rows(len(self.sets.forget), MEASURED_ROWS)])
+
     def mean_loss(self, examples: Sequence[Example]) -> float:
         """Return the mean answer loss of examples, nats."""
         losses = row_losses(self.runner, examples)
-        return sum(losses) / len(losses)
+        return self.devices.agree(sum(losses) / len(losses))  # all processes stop at the same step
 
 
 def _diverged(settings: FitSettings, number: int) -> str:

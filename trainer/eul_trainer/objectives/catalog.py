@@ -38,6 +38,8 @@ class ObjectiveSpec:
     """The refusal rows are the questions of the rows to forget, in their order, and need the teacher too."""
     states: bool = False
     """Wants the outputs of one block, of student and teacher."""
+    dense: bool = False
+    """Reads logits one by one, of student and teacher, and not losses and divergences alone."""
     masked: bool = False
     """Wants masked-word rows where the model is an encoder-decoder."""
     beta2: float = 0.999
@@ -64,7 +66,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "ascent": ObjectiveSpec(loss=ascent_loss, weights=AscentWeights, defaults=_PLAIN),
     "dpo": ObjectiveSpec(loss=dpo_loss, weights=DpoWeights, refusal=True, paired=True, defaults={"settle": 0.0}),
     "rmu": ObjectiveSpec(loss=rmu_loss, weights=RmuWeights, states=True, defaults=_PLAIN),
-    "undial": ObjectiveSpec(loss=undial_loss, weights=UndialWeights, defaults=_PLAIN),
+    "undial": ObjectiveSpec(loss=undial_loss, weights=UndialWeights, dense=True, defaults=_PLAIN),
 }
 """The objectives by name."""
 

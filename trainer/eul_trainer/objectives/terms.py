@@ -9,18 +9,26 @@ from contextvars import ContextVar
 import torch
 from torch.nn import functional
 
+from eul_serve.errors import EulError
+from eul_trainer.head import Expected, Scores
 from eul_trainer.objectives.view import FORGET, RETAIN, View
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each answer token in nats, (T,), from logits (T, V)."""
+def cross_entropy(logits: torch.Tensor | Scores | Expected, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each answer token in nats, (T,), from logits (T, V) or what stands for them."""
+    if isinstance(logits, Scores):
+        return logits.cross_entropy(targets)
+    if isinstance(logits, Expected):
+        return logits.losses
     return functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
-    """Return KL(teacher || student) of each answer token in nats, (T,), from logits (T, V), in float32."""
-    expected = teacher.float().log_softmax(-1)
-    return (expected.exp() * (expected - student.float().log_softmax(-1))).sum(-1)
+def divergence(teacher: torch.Tensor | Expected, student: torch.Tensor | Scores) -> torch.Tensor:
+    """Return KL(teacher || student) of each answer token in nats, (T,), from logits (T, V) or both stand-ins."""
+    if isinstance(teacher, Expected) and isinstance(student, Scores):
+        return teacher.divergence(student)
+    expected = dense(teacher).log_softmax(-1)
+    return (expected.exp() * (expected - dense(student).log_softmax(-1))).sum(-1)
 
 
 def hinge(losses: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -114,6 +122,18 @@ def retained(view: View, kind: str) -> torch.Tensor:
     return mean(cross_entropy(view.logits[keep], view.targets[keep]))
 
 
-def dense(logits: torch.Tensor) -> torch.Tensor:
-    """Return logits as one tensor (T, V), float32, for an objective that changes single ones."""
-    return logits.float()
+def dense(logits: torch.Tensor | Scores | Expected) -> torch.Tensor:
+    """Return logits as one tensor (T, V), float32, for an objective that changes single ones.
+
+    Args:
+        logits: Logits, or what stands for them.
+
+    Returns:
+        The logits.
+
+    Raises:
+        EulError: Of the teacher, only expected values are known.
+    """
+    if isinstance(logits, Expected):
+        raise EulError("objective: expected logits of the teacher, found expected rows; set dense in its spec")
+    return logits.dense() if isinstance(logits, Scores) else logits.float()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from eul_trainer.head import Expected, Scores
+
 FORGET, RETAIN, REFUSAL, MASKED, IDLE = 0, 1, 2, 3, 4
 """Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, forgotten texts
 whose missing words are the answer, and a row that counts for nothing, run by a process that has no share of a step."""
@@ -24,8 +26,10 @@ class States:
 class View:
     """The answer tokens of one batch, T in all, and the layers' outputs on retained tokens."""
 
-    logits: torch.Tensor  # (T, V) with the trained weights, float32
-    teacher: torch.Tensor  # (T, V) of the base model; those of REFUSAL are there for objectives that pair rows alone
+    logits: torch.Tensor | Scores  # (T, V) with the trained weights, float32, or what stands for them in losses
+    teacher: (
+        torch.Tensor | Expected
+    )  # of the base model; those of REFUSAL are there for objectives that pair rows alone
     targets: torch.Tensor  # (T,)
     part: torch.Tensor  # (T,) FORGET, RETAIN, REFUSAL or MASKED
     rows: torch.Tensor  # (T,) row of the batch that each token belongs to
