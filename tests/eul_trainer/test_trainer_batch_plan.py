@@ -66,7 +66,7 @@ def write(folder: Path, batch: Batch, received: dict[str, str] | None = None, na
 
 
 def plan(
-    folder: Path, model: Path, batch: Batch, keep: list[Row], earlier: Path | None = None, **settings: Any
+    folder: Path, model: Path, batch: Batch, keep: list[Row], earlier: tuple[Path, ...] = (), **settings: Any
 ) -> Plan:
     received = {"late": "2026-03-02", "early": "2026-03-01", "alike": "2026-03-01"}
     retain = folder / "retain.jsonl"
@@ -89,7 +89,7 @@ def test_requests_are_honoured_in_the_order_in_which_they_came_in(tiny_model: Pa
 
 
 def test_rows_of_earlier_requests_leave_every_retain_set(tiny_model: Path, tmp_path: Path) -> None:
-    earlier = write(tmp_path, {"old": [row(7)]}, name="earlier.jsonl")
+    earlier = (write(tmp_path, {"old": [row(7)]}, name="earlier.jsonl"),)
     found = plan(tmp_path, tiny_model, {"new": [row(1)]}, [row(7), row(8)], earlier, rule="earlier")
     assert found.retain == [row(8)]
     assert [file.path.name for file in found.tasks[0].taken_out] == ["old.rows.jsonl", "new.rows.jsonl"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 from typing import Any, TypeAlias
 
@@ -144,6 +145,10 @@ def _connect(address: str, jobs: int | None, cpus: int) -> Ray:
     except ImportError as error:
         raise InputError("--ray-address: needs the package 'ray'; pip install 'eul-serve[batch]'") from error
     check_address(address)
+    if address == LOCAL:
+        # Ray would otherwise leave a token in the home directory, readable for all, for every later cluster.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address == LOCAL:
@@ -160,6 +165,6 @@ def _connect(address: str, jobs: int | None, cpus: int) -> Ray:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"--ray-address {address!r}: cannot join: {said:.200}; Ray and Python must be of the same version there"
+            f"--ray-address {address!r}: cannot join: {said:.200}; are its version and RAY_AUTH_TOKEN the same?"
         ) from error
     return ray

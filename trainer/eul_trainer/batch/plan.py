@@ -59,8 +59,8 @@ class Sources:
     """Base model: a directory, or a name on the hub."""
     folder: Path
     """Output directory."""
-    earlier: Path | None = None
-    """File of requests that were honoured before; their rows leave every retain set."""
+    earlier: tuple[Path, ...] = ()
+    """Files of requests that were honoured before; their rows leave every retain set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def make_plan(sources: Sources, settings: BatchSettings) -> Plan:
     """
     FuseSettings(method=settings.fuse_method)  # refuses an unknown method before any work
     requests = sorted(read_requests(sources.requests), key=lambda found: (found.received or "", found.id))
-    before = read_requests(sources.earlier) if sources.earlier else []
+    before = [request for path in sources.earlier for request in read_requests(path)]
     _check_ids(requests, before)
     _check_rank(len(requests), settings)
     retain = read_rows(sources.retain)

@@ -31,7 +31,11 @@ SOME_FAILED = 1
 @options.retain
 @click.option("--out", required=True, type=options.PATH, metavar="DIR", help="Directory to write, or to go on in.")
 @click.option(
-    "--earlier", default=None, type=options.PATH, metavar="FILE", help="Requests that were honoured before this batch."
+    "--earlier",
+    multiple=True,
+    type=options.PATH,
+    metavar="FILE",
+    help="Requests that were honoured before this batch; may be given again.",
 )
 @click.option(
     "--ray-address",
@@ -60,7 +64,7 @@ def command(
     model: str,
     retain: Path,
     out: Path,
-    earlier: Path | None,
+    earlier: tuple[Path, ...],
     ray_address: str,
     objective: str,
     as_json: bool,
@@ -114,8 +118,8 @@ def command(
 
 
 OURS = {parameter.name for parameter in command.params}
-FIT_OPTIONS = [field.name for field in fields(FitSettings)]
-"""Options of `fit` that decide a layer, and so belong to a batch as well."""
+FIT_OPTIONS = [field.name for field in fields(FitSettings) if field.name != "trainable"]
+"""Options of `fit` that decide a layer, and so belong to a batch as well; what it trains is always layers."""
 command.params[-2:-2] = [
     parameter for parameter in fit.command.params if parameter.name in FIT_OPTIONS and parameter.name not in OURS
 ]
