@@ -1,31 +1,28 @@
-"""The fast step against a plain one: the same losses and gradients, whatever is shared, cached, packed or recomputed."""
+"""The fast step against a plain one: equal losses and gradients, whatever is shared, kept, packed or recomputed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from eul_serve.peft import observe
-from eul_trainer.adapter import Taps
-from eul_trainer.encoding import Example
 from eul_trainer.fit import prepare
 from eul_trainer.model import load_model
-from eul_trainer.objectives.catalog import make_objective
-from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
+from eul_trainer.objectives.view import Losses
 from eul_trainer.records import Row
 from eul_trainer.schedule import draw
 from eul_trainer.settings import FitSettings, default_settings, override
-from eul_trainer.trainable import make_trainable
 from eul_trainer.training import Training
 
+BENCHES = Path(__file__).resolve().parents[1] / "benchmarks" / "trainer"
 MakeLayout = Callable[..., Path]
+Gradients = dict[str, torch.Tensor]
+
 FORGOTTEN = [
-    Row(prompt=f"Who wrote the play about item {n}?", completion=("It was a poet " + "and a person " * n)[:-1] + ".")
+    Row(prompt=f"Who wrote the play about item {n}?", completion=" ".join(["It was a poet", *["and a person"] * n]))
     for n in range(5)
 ]
 KEPT = [
@@ -35,100 +32,54 @@ KEPT = [
 STEP = 1
 
 
+@pytest.fixture(autouse=True)
+def benches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmarks' folder on the path: the plain loop is the one that they are measured against."""
+    monkeypatch.syspath_prepend(str(BENCHES))
+
+
 def settings_for(objective: str, **given: Any) -> FitSettings:
-    return override(default_settings(objective), {"rank": 4, "batch_size": 8, **given})
+    trainable = given.get("trainable", "layer")
+    return override(default_settings(objective, trainable), {"rank": 4, "batch_size": 8, **given})
 
 
 def loosen(parameters: dict[str, torch.nn.Parameter], kind: str) -> None:
     """Move what starts at zero, so that every gradient has something to say; the same for the same names."""
+    if kind == "full":
+        return
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name in sorted(parameters):
-            drawn = torch.randn(parameters[name].shape, generator=generator)
-            if kind != "full":
-                parameters[name].add_(0.05 * drawn)
+            parameters[name].add_(0.05 * torch.randn(parameters[name].shape, generator=generator))
 
 
-def fast(folder: Path, settings: FitSettings) -> tuple[Losses, dict[str, torch.Tensor], Training]:
-    training = prepare(load_model(str(folder)), FORGOTTEN, KEPT, settings)
-    loosen(training.parameters, settings.trainable)
-    losses = training._losses(draw(settings, STEP, len(FORGOTTEN), len(KEPT)))
+def gradients(losses: Losses, parameters: dict[str, torch.nn.Parameter]) -> Gradients:
     losses.total.backward()  # type: ignore[no-untyped-call]
-    return losses, gradients(training.parameters), training
-
-
-def gradients(parameters: dict[str, torch.nn.Parameter]) -> dict[str, torch.Tensor]:
     return {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
 
 
-@contextmanager
-def dense_padded(model: Any, examples: list[Example]) -> Iterator[Any]:
-    """Rows padded on the right in the order they were drawn, with a mask, as any trainer would run them."""
-    width = max(len(example.prompt) + len(example.answer) for example in examples)
-    rows = [[*example.prompt, *example.answer] for example in examples]
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    yield model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+def fast(folder: Path, settings: FitSettings) -> tuple[Training, Losses, Gradients]:
+    training = prepare(load_model(str(folder)), FORGOTTEN, KEPT, settings)
+    loosen(training.parameters, settings.trainable)
+    losses = training._losses(draw(settings, STEP, len(FORGOTTEN), len(KEPT)))
+    return training, losses, gradients(losses, training.parameters)
 
 
-def answers(logits: torch.Tensor, examples: list[Example]) -> torch.Tensor:
-    parts = [
-        logits[row, len(example.prompt) - 1 : len(example.prompt) + len(example.answer) - 1]
-        for row, example in enumerate(examples)
-    ]
-    return torch.cat(parts)
+def plain(folder: Path, settings: FitSettings, training: Training) -> tuple[Losses, Gradients]:
+    """A teacher pass of its own, the head over whole rows, padding, nothing shared and nothing kept."""
+    from stepping.plain import PlainTraining
+
+    loop = PlainTraining(load_model(str(folder)), training.sets, settings, copied=settings.trainable == "full")
+    loosen(loop.parameters, settings.trainable)
+    losses = loop.losses(draw(settings, STEP, len(FORGOTTEN), len(KEPT)))
+    return losses, gradients(losses, loop.parameters)
 
 
-def plain(folder: Path, settings: FitSettings, encoded: Training) -> tuple[Losses, dict[str, torch.Tensor]]:
-    """A step with a teacher pass of its own, the head over whole rows, padding, nothing shared and nothing kept."""
-    model = load_model(str(folder))
-    teacher = load_model(str(folder)).network
-    trainable = make_trainable(model, settings)
-    loosen(trainable.parameters, settings.trainable)
-    chosen, sets = draw(settings, STEP, len(FORGOTTEN), len(KEPT)), encoded.sets
-    drawn = [(FORGET, sets.forget[row]) for row in chosen.forget] + [
-        (RETAIN, sets.retain[row]) for row in chosen.retain
-    ]
-    drawn += [(REFUSAL, sets.refusal[row]) for row in chosen.refusal]
-    examples = [example for _, example in drawn]
-    taps = Taps()
-    with torch.no_grad(), dense_padded(teacher, examples) as full:
-        taught = answers(full, examples)
-    seen = observe(trainable.network, taps) if settings.trainable == "layer" else nullcontext()
-    with seen, dense_padded(trainable.network, examples) as full:
-        logits = answers(full, examples)
-    rows = torch.cat([torch.full((len(example.answer),), row) for row, example in enumerate(examples)])
-    view = View(
-        logits=logits,
-        teacher=taught,
-        targets=torch.tensor([token for example in examples for token in example.answer]),
-        part=torch.tensor([kind for kind, _ in drawn])[rows],
-        rows=rows,
-        outputs=[layer_tokens(y, delta, drawn, encoded.runner.prefix) for _, y, _, delta in taps.seen],
-    )
-    losses = make_objective(settings)(view)
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    return losses, gradients(trainable.parameters)
-
-
-def layer_tokens(y: torch.Tensor, delta: torch.Tensor, drawn: Any, prefix: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every token of the rows to keep; the first ones that all rows share are counted once."""
-    found = []
-    for states in (y, delta):
-        parts = [
-            states[row, prefix : len(example.prompt) + len(example.answer) - 1]
-            for row, (kind, example) in enumerate(drawn)
-            if kind == RETAIN
-        ]
-        found.append(torch.cat([*parts, states[0, :prefix]]))
-    return found[0], found[1]
-
-
-def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+def distance(found: Gradients, expected: Gradients) -> float:
     """Largest difference of a parameter's gradients, relative to the norm of all gradients together."""
     assert found.keys() == expected.keys()
-    assert found
     whole = sum(float(gradient.square().sum()) for gradient in expected.values()) ** 0.5
+    assert whole > 0
     return max(float((found[name] - expected[name]).norm()) for name in expected) / whole
 
 
@@ -156,12 +107,38 @@ def test_gradients_equal_those_of_a_plain_loop(
     kind: str, objective: str, given: dict[str, Any], make_layout: MakeLayout, tmp_path: Path
 ) -> None:
     folder = make_layout(kind, tmp_path)
-    if "trainable" in given:
-        given = {"settle": 0.0, "statistics": "none", "scale": 1.0, **given}
     settings = settings_for(objective, **given)
-    losses, found, training = fast(folder, settings)
+    training, losses, found = fast(folder, settings)
     expected, wanted = plain(folder, settings, training)
     assert losses.total.item() == pytest.approx(expected.total.item(), rel=1e-5)
     for name, part in expected.parts.items():
         assert losses.parts[name].item() == pytest.approx(part.item(), rel=1e-4, abs=1e-5), name
     assert distance(found, wanted) < 1e-5
+
+
+def test_states_below_the_trained_blocks_are_kept_and_read(tiny_model: Path) -> None:
+    settings = settings_for("bounded", blocks="1-1")
+    training = prepare(load_model(str(tiny_model)), FORGOTTEN, KEPT, settings)
+    known = training.runner.known
+    assert known is not None
+    assert known.first == 1
+    batch = training.runner.batch(training.sets.retain[:3])
+    states = known.states(batch)
+    assert states is not None
+    torch.testing.assert_close(states, training.runner.lower(batch, 1).detach(), rtol=1e-5, atol=1e-6)
+    calls: list[int] = []
+    lowest = training.runner.blocks.blocks[0]
+    lowest.register_forward_hook(lambda *_: calls.append(1))
+    training.step(0)
+    assert not calls
+    assert [name for name in training.parameters if "layers.0." in name] == []
+    assert len(training.parameters) == 3
+
+
+def test_a_bfloat16_base_keeps_float32_layers_and_nearly_the_losses(tiny_model: Path) -> None:
+    _, exact, _ = fast(tiny_model, settings_for("bounded"))
+    training, rounded, found = fast(tiny_model, settings_for("bounded", dtype="bfloat16"))
+    assert training.runner.network.dtype == torch.bfloat16
+    assert {gradient.dtype for gradient in found.values()} == {torch.float32}
+    assert rounded.total.item() == pytest.approx(exact.total.item(), rel=0.02)
+    assert rounded.parts["retain"].item() == pytest.approx(exact.parts["retain"].item(), rel=0.01)

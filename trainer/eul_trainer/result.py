@@ -77,7 +77,8 @@ def parcel(request: str, result: FitResult, settings: FitSettings, run: dict[str
         requests=(forgotten,),
         layers=result.layers,
         statistics=dump_store(store),
-        settings={"fit": settings.to_json()} | ({"on_top_of": list(result.below)} if result.below else {}),
+        settings={"fit": settings.to_json(), "training_dtype": settings.dtype}
+        | ({"on_top_of": list(result.below)} if result.below else {}),
         metrics=metrics,
         run=run,
     )
