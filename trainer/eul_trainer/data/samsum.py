@@ -73,6 +73,7 @@ def build_samsum(source: Path, settings: SamsumSettings, watch: Watch | None = N
         requests=requests if len(chosen) > 1 else {},
         notes={
             "speakers": chosen,
+            "names_masked": False,
             "left_out": {name: len(records[name]) - len(rows[name]) for name in rows},
             "same_names": {name: _naming(rows[name], chosen) for name in ("validation", "test")},
         },
