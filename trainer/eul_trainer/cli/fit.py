@@ -10,13 +10,12 @@ import click
 
 from eul_trainer.cli import options
 from eul_trainer.cli.aims import aims, take_aims
-from eul_trainer.cli.main import emit
+from eul_trainer.cli.fit_report import report, write
 from eul_trainer.cli.progress import Words, progress
+from eul_trainer.cli.speed import speed
 
 if TYPE_CHECKING:
-    from eul_trainer.result import FitResult
     from eul_trainer.runlog import Recorder
-    from eul_trainer.settings import FitSettings
 
 
 @click.command(name="fit")
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.3, other objectives 0]"
 )
+@click.option("--shift", type=float, default=None, help="How far units are moved off retained rows.  [default: 0]")
 @click.option("--refusal", default=None, metavar="TEXT", help="Answer taught instead; '' teaches none.")
 @click.option("--activation", default=None, help="relu, gelu or silu.  [default: relu]")
 @click.option("--seed", type=int, default=None, help="Seed of the order of the rows.  [default: 0]")
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 @options.prompt_field
 @options.completion_field
 @options.device
+@speed
 @click.option(
     "--on-top-of",
     type=options.PATH,
@@ -116,8 +117,8 @@ def command(
           --prompt-field question --completion-field answer --target-low 3 --target-high 4
       eul-train fit --model base --forget eve.jsonl --retain keep.jsonl --out layers/eve \\
           --on-top-of fused --log eve.log.jsonl
-      eul-train fit --model base --forget eve.jsonl --retain keep.jsonl --out baselines/eve --target-rows unseen.jsonl \\
-          --objective npo --weight beta=0.5 --trainable lora
+      eul-train fit --model base --forget eve.jsonl --retain keep.jsonl --out baselines/eve \\
+          --target-rows unseen.jsonl --objective npo --weight beta=0.5 --trainable lora
       torchrun --nproc-per-node 2 -m eul_trainer fit --model base --forget alice.jsonl --retain keep.jsonl \\
           --out layers/alice
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
@@ -129,25 +130,21 @@ def command(
     from eul_trainer.interrupt import interruptible
     from eul_trainer.model import load_model
     from eul_trainer.output import check_output
-    from eul_trainer.package import request_id, write_parcel
+    from eul_trainer.package import request_id
     from eul_trainer.records import Fields, read_rows
     from eul_trainer.request import request_of, retained
-    from eul_trainer.result import parcel
     from eul_trainer.settings import default_settings, override
-    from eul_trainer.weights_output import write_weights
 
     started = time.perf_counter()
     devices = find_devices(device)
     quiet = as_json or not devices.main
     asked = take_aims(chosen)
     settings = override(default_settings(objective, chosen["trainable"]), chosen)
-    name = request_id(request, out)
     check_output(out)
     fields = Fields(prompt=prompt_field, completion=completion_field)
     rows, all_kept = read_rows(forget, fields), read_rows(retain, fields)
     kept = retained(all_kept, rows, earlier)
-    if request_file:
-        name = request_of(request_file, rows, request).id
+    name = request_of(request_file, rows, request).id if request_file else request_id(request, out)
     if len(kept) < len(all_kept) and not quiet:
         click.echo(f"took {len(all_kept) - len(kept)} rows out of the retain set that are to be forgotten", err=True)
     checkpoint = checkpoint_path(out)
@@ -176,15 +173,10 @@ def command(
     devices.close()
     if not devices.main:
         return
-    run = _record(result, len(all_kept) - len(kept), time.perf_counter() - started)
-    if result.network is None:
-        bundle = write_parcel(out, parcel(name, result, settings, run))
-        written = {"path": str(bundle.path), "revision": bundle.revision}
-    else:
-        write_weights(out, loaded, result, settings, name, run)
-        written = {"path": str(out), "kind": settings.trainable}
+    run = {"seconds": round(time.perf_counter() - started, 1), "retain_removed": len(all_kept) - len(kept)}
+    written = write(out, name, loaded, result, settings, **run)
     checkpoint.unlink(missing_ok=True)
-    _report(written, result, settings, as_json)
+    report(written, result, settings, as_json)
 
 
 def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
@@ -192,42 +184,3 @@ def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[
 
     found: list[Recorder] = [JsonLog(log, fresh=fresh)] if log else []
     return [*found, TensorBoard(tensorboard)] if tensorboard else found
-
-
-def _record(result: FitResult, removed: int, seconds: float) -> dict[str, Any]:
-    return {
-        "seconds": round(seconds, 1),
-        "curve": result.curve,
-        "resumed_at": result.resumed,
-        "retain_removed": removed,
-    }
-
-
-def _report(written: dict[str, str], result: FitResult, settings: FitSettings, as_json: bool) -> None:
-    from eul_trainer.weights_output import KINDS
-
-    if as_json:
-        emit(
-            {
-                **written,
-                "steps": result.steps,
-                "resumed_at": result.resumed,
-                "forget_before": result.before,
-                "forget_after": result.after,
-                "scale": result.scale,
-                "target": [settings.target_low, settings.target_high],
-                "reached": result.reached,
-            }
-        )
-        return
-    if result.resumed:
-        click.echo(f"went on from step {result.resumed} of a run that was cut off")
-    click.echo(f"forget loss {result.before:.2f} -> {result.after:.2f} nats after {result.steps} steps")
-    if not result.reached and settings.objective != "paper":
-        click.echo(
-            f"the target of {settings.target_low} to {settings.target_high} was not reached: raise --steps or "
-            "--rank, or change the target",
-            err=True,
-        )
-    what = KINDS[written["kind"]] if "kind" in written else written["revision"]
-    click.echo(f"wrote {written['path']} {what}")
