@@ -7,7 +7,7 @@
 Each request's layer is trained once a seed and kept in --work; every measurement is written there at once, so that a
 killed run goes on when the same line is run again. Two processes may train layers side by side: give one
 `--part 0/2`, the other `--part 1/2`; then run without --part. Prints the table as JSON, and writes fusion.json,
-fusion.md, fusion.svg and fusion.png.
+fusion.svg and fusion.png; summary.py makes the page of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fusing.bench import Bench
 from fusing.inputs import HEADLINE
 from fusing.methods import METHODS, REFERENCES
 from fusing.picture import draw
-from fusing.table import markdown, over_seeds
+from fusing.table import over_seeds
 
 OUT = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "trainer"
 
@@ -96,9 +96,8 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
 
 
 def write(out: Path, record: dict[str, Any]) -> None:
-    """Write the table as JSON and Markdown, and the picture."""
+    """Write the table and the picture."""
     write_json(out / "fusion.json", record)
-    (out / "fusion.md").write_text(markdown(record["methods"]), encoding="utf-8")
     draw(record["methods"], out)
 
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/trainer/bench_imdb.py --model base --data ../shared/data/imdb --work work [--scale tiny]
 
 Every measurement is kept in --work, so that a killed run goes on when the same line is run again. On a GPU:
-`--scale full --device cuda`. Prints JSON and writes imdb.json and imdb.md.
+`--scale full --device cuda`. Prints JSON and writes imdb.json; summary.py makes the page.
 """
 
 from __future__ import annotations

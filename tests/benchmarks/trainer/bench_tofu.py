@@ -3,7 +3,7 @@
     python tests/benchmarks/trainer/bench_tofu.py --model base --data ../shared/data/tofu --work work [--scale tiny]
 
 Every measurement is kept in --work, so that a killed run goes on when the same line is run again. On a GPU:
-`--scale full --device cuda`. Prints JSON and writes tofu.json and tofu.md.
+`--scale full --device cuda`. Prints JSON and writes tofu.json; summary.py makes the page.
 """
 
 from __future__ import annotations

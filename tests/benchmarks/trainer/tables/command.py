@@ -15,7 +15,7 @@ from common.machine import describe_machine
 from common.output import command_line, rounded, write_json
 
 from tables.methods import METHODS
-from tables.results import cells, markdown
+from tables.results import cells
 from tables.runner import Table
 from tables.scale import Scale
 
@@ -23,7 +23,7 @@ OUT = Path(__file__).resolve().parents[4] / "docs" / "benchmarks" / "trainer"
 
 
 def run_table(task: str, doc: str, scales: Mapping[str, Scale], arguments: Sequence[str] | None = None) -> int:
-    """Make a table and write it: JSON and Markdown.
+    """Make a table and write it.
 
     Args:
         task: tofu, imdb or samsum.
@@ -59,8 +59,6 @@ def run_table(task: str, doc: str, scales: Mapping[str, Scale], arguments: Seque
         "splits": made,
     }
     write_json(chosen.out / f"{task}.json", record)
-    text = markdown(task, made, f"{scale.name}: {scale.note}", chosen.seeds)
-    (chosen.out / f"{task}.md").write_text(text, encoding="utf-8")
     click.echo(json.dumps(rounded(record), indent=1))
     return 0
 

@@ -23,8 +23,6 @@ from eul_trainer.teaching.run import teach
 from tables.case import Case
 from tables.scale import Scale
 
-ORIGINAL, RETRAIN = "original", "retrain"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -140,8 +138,8 @@ def band(target: float) -> tuple[float, float]:
 
 
 METHODS: dict[str, Method] = {
-    ORIGINAL: original,
-    RETRAIN: retrain,
+    "original": original,
+    "retrain": retrain,
     "fine-tune": tune("finetune"),
     "SISA": sisa,
     "reverse gradient": tune("revgrad"),

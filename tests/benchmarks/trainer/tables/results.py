@@ -7,8 +7,8 @@ from typing import Any
 
 from common.output import mean, spread
 
-from tables.methods import ORIGINAL, RETRAIN
-
+RETRAIN = "retrain"
+"""Name of the method that all others are compared with."""
 SHOWN = {
     "tofu": ("forget_loss", "retain_loss", "held_loss", "forget_rouge", "retain_rouge", "held_rouge",
              "forget_truth_ratio"),
@@ -59,11 +59,12 @@ def _cell(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any] | None]], s
     return cell
 
 
-def markdown(task: str, table: Mapping[str, Mapping[str, Any]], scale: str, seeds: Sequence[int]) -> str:
-    """Return the table of a task as Markdown, its scale said at the head."""
-    lines = [f"Scale: {scale}. {len(seeds)} seeds; mean ± standard deviation over seeds.", ""]
+def markdown(task: str, record: Mapping[str, Any]) -> str:
+    """Return the tables of a task's record as Markdown, the scale said at the head."""
+    scale, seeds = record["scale"], len(record["seeds"])
+    lines = [f"Scale {scale['name']}: {scale['rows']}. {seeds} seeds, mean ± standard deviation.", ""]
     names = SHOWN[task]
-    for split, row in table.items():
+    for split, row in record["splits"].items():
         heads = ["method", "distance to retrain", *(name.replace("_", " ") for name in names), "s"]
         lines += [f"Forgotten: {split}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         lines += [f"| {method} | {' | '.join(_row(cell, names))} |" for method, cell in row.items()]
@@ -88,6 +89,3 @@ def headline(table: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict
                 name: cell.get(name) for name in ("mean", "spread", "distance_to_retrain", "distance_spread", "failed")
             }
     return found
-
-
-__all__ = ["ORIGINAL", "RETRAIN", "cells", "distance", "headline", "markdown"]
