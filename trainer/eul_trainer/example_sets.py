@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from eul_serve.errors import InputError
 from eul_trainer.encoding import Example, context_limit, encode
+from eul_trainer.masked_words import masked_rows
 from eul_trainer.model import LoadedModel
+from eul_trainer.objectives.catalog import OBJECTIVES
 from eul_trainer.records import Row
 from eul_trainer.settings import FitSettings
 
@@ -52,15 +54,17 @@ def encode_sets(
         The examples.
 
     Raises:
-        InputError: A row is too long, or no row is left to keep.
+        InputError: A row is too long, no row is left to keep, or words cannot be masked.
     """
     tokenizer, limit = model.tokenizer, context_limit(model.network)
     refused = [Row(prompt=row.prompt, completion=settings.refusal) for row in forget] if settings.refusal_rows else []
+    wanted = OBJECTIVES[settings.objective].masked and settings.weights.get("gamma") != 0
+    masked = masked_rows(tokenizer, forget, settings.seed) if wanted and model.encoder_decoder else []
     sets = ExampleSets(
         forget=encode(tokenizer, forget, limit=limit),
         retain=encode(tokenizer, retain, limit=limit),
         refusal=encode(tokenizer, refused, limit=limit, end_token=True),
-        masked=[],
+        masked=encode(tokenizer, masked, limit=limit, end_token=True),
         unrelated=encode(tokenizer, unrelated, limit=limit),
     )
     if not sets.retain:
