@@ -112,6 +112,7 @@ def _lora(model: LoadedModel, settings: FitSettings) -> Network:
         r=settings.rank,
         lora_alpha=settings.rank,
         lora_dropout=0.0,
+        fan_in_fan_out=model.network.config.model_type == "gpt2",  # its projections are stored transposed
         target_modules=[name for name in names if name in present],
         layers_to_transform=None if settings.blocks == ALL else list(block_numbers(model, settings.blocks)),
         task_type="SEQ_2_SEQ_LM" if model.encoder_decoder else "CAUSAL_LM",
