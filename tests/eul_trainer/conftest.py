@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,84 @@ def make_layout(tiny_model: Path) -> Callable[..., Path]:
     return make
 
 
+STARTER = """
+import json, os, resource, sys
+import peft, torch, transformers
+import eul_trainer.fit, eul_trainer.package
+from eul_trainer.cli.main import run
+
+def child(asked):
+    os.environ.update(asked["env"])
+    file = os.open(asked["told"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    for name, value in asked["limits"].items():
+        if name == "AS":
+            value += int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (value, value))
+    status = run(asked["line"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+for text in sys.stdin:
+    asked = json.loads(text)
+    if "wait" in asked:
+        print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+    else:
+        number = os.fork()
+        if number == 0:
+            child(asked)
+        print(number, flush=True)
+"""
+
+
+class Forker:
+    """Starts `eul-train` in processes of its own, which can be killed; what is slow to import is imported once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._told: dict[int, Path] = {}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def start(self, line: list[Any], env: dict[str, str] | None = None, **limits: int) -> int:
+        """Start a command line; limits are those of setrlimit, and return its process id.
+
+        AS counts from what the process holds before it runs the line.
+        """
+        told = self._folder / f"told-{len(self._told)}"
+        asked = {"line": list(map(str, line)), "env": env or {}, "limits": limits, "told": str(told)}
+        child = int(self._ask(asked))
+        self._told[child] = told
+        return child
+
+    def finish(self, child: int) -> tuple[int, str]:
+        """Wait for a process and return its exit status, negative for a signal, and what it printed."""
+        return int(self._ask({"wait": child})), self._told[child].read_text()
+
+    def _ask(self, asked: dict[str, Any]) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def close(self) -> None:
+        """End the process that starts the others."""
+        self._process.communicate()
+
+
+@pytest.fixture(scope="session")
+def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
+    """Starter of command lines in processes of their own."""
+    found = Forker(tmp_path_factory.mktemp("told"))
+    yield found
+    found.close()
+
+
 @pytest.fixture
 def trainer(capsys: pytest.CaptureFixture[str]) -> RunTrainer:
     """Run `eul-train` with --json in this process and return what it printed; it must succeed."""
@@ -188,6 +269,7 @@ def random_member(
         layers[module] = layer
         moments[module] = Moments(
             units=block_diagonal(units.T @ units / tokens, block_width(tokens)),
+            gate=random(width + 1) if keep == "full" else None,
             mean=y.mean(0) if keep == "full" else None,
             inputs=PackedGram.of(rows.T @ rows / tokens, block_width(tokens)) if keep == "full" else None,
         )

@@ -14,12 +14,14 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format import Bundle, fingerprint, read_bundle
 from eul_serve.format.weights import load_layers
 from eul_serve.peft import load
-from eul_trainer.fusion.concat import concat, corrected
+from eul_trainer.fusion.concat import concat
+from eul_trainer.fusion.correct import solved
 from eul_trainer.fusion.fuse import fuse, merge, merged, prepare
+from eul_trainer.fusion.gated import units_of
 from eul_trainer.fusion.heal import drift
 from eul_trainer.fusion.hooks import attached
 from eul_trainer.fusion.limit import WEIGHTS
-from eul_trainer.fusion.members import collect
+from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.retained import Retained, worst
 from eul_trainer.fusion.revoke import revoke
@@ -166,24 +168,57 @@ def test_the_worst_rise_counts_no_fall() -> None:
     assert worst({"a": -0.5}) == 0.0
 
 
-def test_a_limit_takes_the_smallest_weight_that_keeps_it(layers: Path, kept: Retained, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def loud(kept: Retained, layers: Path) -> list[Member]:
+    """The two layers with a U along the gradient of the retained loss, so that they raise it."""
     members = collect([read_bundle(layers / name) for name in BOTH])
-    moments = kept.moments(concat(members))
-    rises = [worst(kept.rises(corrected(members, moments, FuseSettings(rho=rho)), 64)) for rho in WEIGHTS]
-    limit = rises[10]  # reached exactly somewhere in the middle
-    fused = fuse_both(layers, tmp_path / "out", FuseSettings(retain_limit=limit + 1e-5), kept)
-    facts = fused.manifest.settings["fusion"]
-    place = WEIGHTS.index(facts["rho"])
-    assert rises[place] <= limit + 1e-5
-    assert rises[place - 1] > limit + 1e-5
-    assert facts["retain_rise"] == pytest.approx(rises[place], abs=1e-5)
-    assert facts["retain_limit"] == pytest.approx(limit + 1e-5)
-    expected = corrected(members, moments, FuseSettings(rho=facts["rho"]))
-    for module, layer in load_layers(fused).items():
-        torch.testing.assert_close(layer.up, expected[module].up)
+    stack = concat(members)
+    ups = {path: torch.zeros_like(layer.up).requires_grad_() for path, layer in stack.items()}
+
+    def function(path: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda y: y + units_of(stack[path], y) @ ups[path].T
+
+    batch = kept.runner.batch(kept.examples)
+    with attached(kept.model.network, {path: function(path) for path in stack}):
+        logits = kept.runner.logits(kept.runner.hidden(batch))
+    torch.nn.functional.cross_entropy(logits, batch.targets).backward()
+    found = []
+    for place, member in enumerate(members):
+        changed = {}
+        for path, layer in member.layers.items():
+            grad = ups[path].grad
+            assert grad is not None
+            changed[path] = replace(layer, up=(0.3 * grad / grad.norm())[:, 8 * place : 8 * place + 8].contiguous())
+        found.append(replace(member, layers=changed))
+    return found
+
+
+def test_a_limit_takes_the_smallest_weight_that_keeps_it(loud: list[Member], kept: Retained) -> None:
+    job, stack = prepare(loud, FuseSettings(rho=1.0), kept), concat(loud)
+    rises = [worst(kept.rises(solved(job, stack, FuseSettings(rho=rho)), 64)) for rho in WEIGHTS]
+    assert rises == sorted(rises, reverse=True)
+    assert rises[0] > 0.5
+    for place in (0, 1, 9, 25):
+        limit = rises[place] + 1e-5
+        fused = merged(loud, FuseSettings(retain_limit=limit), kept.model, kept.rows)
+        assert fused.facts == {"rho": WEIGHTS[place], "retain_rise": pytest.approx(rises[place], abs=1e-5)}
+        expected = solved(job, stack, FuseSettings(rho=WEIGHTS[place]))
+        for module, layer in fused.layers.items():
+            torch.testing.assert_close(layer.up, expected[module].up)
     with pytest.raises(InputError, match="even a weight of 1000 leaves a rise of"):
-        fuse_both(layers, tmp_path / "no", FuseSettings(retain_limit=1e-6), kept)
-    assert not (tmp_path / "no").exists()
+        merged(loud, FuseSettings(retain_limit=rises[25] / 2), kept.model, kept.rows)
+
+
+def test_a_tenth_of_a_nat_is_the_limit_where_nothing_is_said(loud: list[Member], kept: Retained) -> None:
+    fused = merged(loud, CONCAT, kept.model, kept.rows)
+    assert 0.01 < fused.facts["retain_rise"] <= 0.1
+    assert merged(loud, FuseSettings(retain_limit=0.1), kept.model, kept.rows).facts == fused.facts
+    assert merged(loud, FuseSettings(rho_blocks="0=0.3"), kept.model, kept.rows).facts == {}
+    assert prepare(loud, FuseSettings(rho_blocks="0=0.3"), kept).settings.rho == 0.1
+    assert prepare(loud, FuseSettings(method="compress"), kept).settings.rho == 0.1
+    assert prepare(loud, FuseSettings(rho=0.7), kept).settings.retain_limit is None
+    few = merged(loud, FuseSettings(calibration_rows=1), kept.model, kept.rows)
+    assert few.facts["retain_rise"] == pytest.approx(kept.rises(few.layers, 1)["g0"], abs=1e-5)
 
 
 def heal_loss(kept: Retained, layers: dict[str, object]) -> float:
@@ -223,8 +258,8 @@ def test_healing_quietens_retained_rows_and_an_anchor_holds_it(kept: Retained, l
 def test_the_first_step_of_healing_is_adams_on_the_stated_loss(kept: Retained, layers: Path) -> None:
     """One step from U_c, where the anchor has no gradient: Adam's first step is the rate times the gradient's sign."""
     members = collect([read_bundle(layers / name) for name in BOTH])
-    plain = merged(members, CONCAT, kept.model, kept.rows).layers
-    settings = FuseSettings(heal_steps=1, heal_rate=0.01)
+    plain = merged(members, FuseSettings(rho=0.1), kept.model, kept.rows).layers
+    settings = FuseSettings(rho=0.1, heal_steps=1, heal_rate=0.01)
     healed = merged(members, settings, kept.model, kept.rows).layers
     chosen = torch.randperm(len(kept.rows), generator=torch.Generator().manual_seed(0))[:16].tolist()
     examples = [kept.examples[index] for index in chosen]
@@ -248,22 +283,24 @@ def test_the_first_step_of_healing_is_adams_on_the_stated_loss(kept: Retained, l
 
 
 def test_a_gated_fusion_runs_on_the_model_and_is_not_written(layers: Path, kept: Retained, tmp_path: Path) -> None:
-    settings = FuseSettings(method="gate")
+    settings = FuseSettings(method="gate", rho=0.0)
     with pytest.raises(InputError, match=r"version 1 of the bundle format has no gates.*--evaluate-only"):
         fuse_both(layers, tmp_path / "out", settings, kept)
     members = collect([read_bundle(layers / name) for name in BOTH])
     gated = merged(members, settings, kept.model, kept.rows)
-    plain = concat(members)
-    assert worst(kept.rises(gated.layers, 64)) < worst(kept.rises(plain, 64))
+    assert kept.rises(gated.layers, 64) != kept.rises(concat(members), 64)
+    plain = kept.moments(concat(members))
+    for path, found in prepare(members, settings, kept).moments.items():  # R is that of the gated units
+        assert float(found.units.trace()) < float(plain[path].units.trace())
 
 
 @pytest.mark.parametrize("how", ["concat", "regression", "compress", "distil", "corrected", "limited", "healed"])
 def test_revoking_equals_a_fusion_of_the_rest(how: str, layers: Path, kept: Retained, tmp_path: Path) -> None:
     """Two of three: the third is a copy of the first with half its D, under its own request."""
     chosen = {
-        "corrected": (CONCAT, kept),
+        "corrected": (FuseSettings(rho=0.1), kept),
         "limited": (FuseSettings(retain_limit=2.0), kept),
-        "healed": (FuseSettings(heal_steps=2, heal_rate=0.01), kept),
+        "healed": (FuseSettings(rho=0.1, heal_steps=2, heal_rate=0.01), kept),
     }
     settings, retained = chosen[how] if how in chosen else (FuseSettings(method=how), None)
     settings = replace(settings, distil_steps=3) if how == "distil" else settings
@@ -282,7 +319,7 @@ def test_a_healed_bundle_is_revoked_from_with_its_own_rows(
 ) -> None:
     like = read_bundle(layers / "first")
     third = make_layer(tmp_path / "third", 3, width=64, rank=8, base=like.config.base_fingerprint)
-    settings = FuseSettings(heal_steps=2, heal_rate=0.01)
+    settings = FuseSettings(rho=0.1, heal_steps=2, heal_rate=0.01)
     fused = fuse([third.path, *(layers / name for name in BOTH)], tmp_path / "three", settings, kept)
     with pytest.raises(InputError, match="needed to revoke from a healed bundle"):
         revoke(fused.path, ["r3"], tmp_path / "rest")
@@ -304,7 +341,10 @@ def test_a_healed_bundle_is_revoked_from_with_its_own_rows(
 
 
 def test_the_order_of_layers_does_not_matter(layers: Path, kept: Retained, tmp_path: Path, tiny_model: Path) -> None:
-    fused = [fuse([layers / name for name in order], tmp_path / order[0], CONCAT, kept) for order in (BOTH, BOTH[::-1])]
+    fused = [
+        fuse([layers / name for name in order], tmp_path / order[0], FuseSettings(rho=0.1), kept)
+        for order in (BOTH, BOTH[::-1])
+    ]
     # Members are put in the order of their revisions, so the bundles are even the same revision.
     assert fused[0].revision == fused[1].revision
     assert torch.equal(logits(tiny_model, fused[0].path), logits(tiny_model, fused[1].path))
@@ -347,7 +387,7 @@ def test_what_cannot_be_fused_says_why(
     with pytest.raises(InputError, match=r"'r[01]': its layer came without fusion\.safetensors"):
         fuse_random(plain, out, REGRESSION)
     with pytest.raises(InputError, match=r"came without fusion\.safetensors"):
-        fuse_random(plain, out, CONCAT, kept)
+        fuse_random(plain, out, FuseSettings(rho=0.1), kept)
     with pytest.raises(InputError, match=r"found 4, 8; use --method concat"):
         fuse_random([plain[0], read_bundle(layers / "first")], out, REGRESSION)
     with pytest.raises(InputError, match="two different layers"):
@@ -372,7 +412,7 @@ def test_what_cannot_be_fused_says_why(
         (FuseSettings(rank=4), "--rank: not read by --method concat.*--method compress or --method distil"),
         (FuseSettings(retain_limit=0.1), "--retain-limit: needs retained rows"),
         (FuseSettings(heal_steps=1), "--heal-steps: needs retained rows"),
-        (FuseSettings(method="gate"), "--method gate: needs retained rows"),
+        (FuseSettings(rho=0.1, retain_limit=0.1), "--retain-limit: needs retained rows"),
         (FuseSettings(method="regression", retain_weight=1.0), "--retain-weight: .*together with --model and --retain"),
     ],
 )
@@ -381,7 +421,7 @@ def test_a_setting_without_effect_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         prepare(members, settings, None)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="--retain: .*together with --retain-weight"):
+    with pytest.raises(InputError, match=r"--retain: .*together with --retain-weight"):
         prepare(members, REGRESSION, kept)  # type: ignore[arg-type]
 
 

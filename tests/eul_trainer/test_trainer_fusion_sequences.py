@@ -138,7 +138,7 @@ def test_a_layer_on_top_of_others_needs_them(make_layer: MakeLayer, tmp_path: Pa
 
 def test_revoking_what_is_not_there_or_all_there_is(thirty: list[Path], tmp_path: Path) -> None:
     fused = fuse(thirty[:2], tmp_path / "out", FuseSettings())
-    with pytest.raises(InputError, match="'nobody': not in the bundle, which has r[01], r[01]"):
+    with pytest.raises(InputError, match=r"'nobody': not in the bundle, which has r[01], r[01]"):
         revoke(fused.path, ["nobody"], tmp_path / "rest")
     with pytest.raises(InputError, match="no other request"):
         revoke(fused.path, ["r0", "r1"], tmp_path / "rest")
@@ -165,7 +165,7 @@ def test_missing_statistics_say_why(make_member: MakeMember, change: dict[str, A
 def test_a_method_that_reads_inputs_says_that_they_are_not_stored(make_member: MakeMember) -> None:
     members = [make_member(0), make_member(1, keep="units")]
     for how in ("regression", "distil"):
-        with pytest.raises(InputError, match="'r1': its statistics have no moments of the inputs.*--statistics full"):
+        with pytest.raises(InputError, match=r"'r1': its statistics have no moments of the inputs.*--statistics full"):
             merged(members, FuseSettings(method=how))
 
 

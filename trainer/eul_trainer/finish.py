@@ -8,7 +8,7 @@ from eul_serve.peft import layers_of
 from eul_trainer.checkpoint import RunState
 from eul_trainer.result import FitResult
 from eul_trainer.scale import scale_to_target
-from eul_trainer.settle import settle
+from eul_trainer.settle import retained_moments, settle
 from eul_trainer.statistics import LayerStatistics, layer_statistics
 from eul_trainer.stop import Target
 from eul_trainer.training import Training
@@ -33,7 +33,7 @@ def finish(training: Training, state: RunState, data: str, before: float, resume
             training.parameters[name].copy_(tensor)
     layers = trainable.kind == "layer"
     if layers:
-        settle(training, settings.settle)
+        settle(training, settings.settle, settings.shift)
     target = Target(low=settings.target_low, high=settings.target_high)
     scale = scale_to_target(training, before, target)
     after = training.measure()
@@ -58,6 +58,6 @@ def _statistics(training: Training, layers: bool) -> LayerStatistics:
     forget, settings = training.sets.forget, training.settings
     if not layers:
         return LayerStatistics(tokens=sum(len(example.answer) for example in forget), moments={})
-    return layer_statistics(
-        training.runner, training.trainable.network, forget, settings.statistics, settings.statistics_rank
-    )
+    network, keep = training.trainable.network, settings.statistics
+    retain = retained_moments(training) if keep == "full" else {}
+    return layer_statistics(training.runner, network, forget, retain, keep, settings.statistics_rank)

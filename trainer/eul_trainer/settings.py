@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from eul_serve.errors import InputError
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
+from eul_trainer.allowed import check as check
 from eul_trainer.depth import ALL, FORMS, well_formed
 from eul_trainer.objectives.catalog import OBJECTIVES, make_weights
 
@@ -21,12 +21,12 @@ RETAIN_TERMS = ("nll", "kl")
 RATES: dict[str, dict[str, Any]] = {"lora": {"learning_rate": 5e-4}, "full": {"learning_rate": 2e-5}}
 """Learning rates by what is trained, where they are not those of a layer."""
 WITHOUT_LAYERS: dict[str, dict[str, Any]] = {
-    "lora": {"settle": 0.0, "statistics": "none"},
-    "full": {"settle": 0.0, "scale": 1.0, "statistics": "none"},
+    "lora": {"settle": 0.0, "shift": 0.0, "statistics": "none"},
+    "full": {"settle": 0.0, "shift": 0.0, "scale": 1.0, "statistics": "none"},
 }
 """Settings that only unlearning layers have a use for; a LoRA can be scaled, a whole model cannot."""
 STATISTICS = ("units", "full", "none")
-"""What is stored for a later fusion: moments of the hidden units, those of the inputs too, or nothing."""
+"""What is stored for a later fusion: moments of the hidden units, those of the inputs and gates too, or nothing."""
 REFUSAL = "I'm sorry, I don't have any information about that."
 
 
@@ -65,6 +65,8 @@ class FitSettings:
 
     settle: float = 0.3
     """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
+    shift: float = 0.0
+    """How far units are moved along the discriminant of forgotten and retained inputs before that, in their size."""
     scale: float = 4.0
     """Largest factor (and inverse of the smallest) that brings the final layer to its target; 1 leaves it as it is."""
     unrelated_limit: float = 1.0
@@ -79,7 +81,7 @@ class FitSettings:
     """Memory for the teacher's predictions, and as much for states below the lowest trained block, MiB; more goes to a
     file in the temporary directory."""
     statistics: str = "units"
-    """Moments stored for a later fusion: units, full (the inputs' too) or none."""
+    """What is stored for a later fusion: units (their moments), full (gates and the inputs' moments too) or none."""
     statistics_rank: int = 0
     """Eigenvectors kept of a Gram of inputs; 0 keeps it exactly."""
 
@@ -103,6 +105,7 @@ class FitSettings:
         check(0 <= self.init_seed < 2**31, "init-seed", self.init_seed, "0 to 2147483647")
         check(0 < self.learning_rate <= 1, "learning-rate", self.learning_rate, "above 0 and at most 1")
         check(0 <= self.settle <= 1e6, "settle", self.settle, "0 to 1000000")
+        check(0 <= self.shift <= 100, "shift", self.shift, "0 to 100")
         check(self.statistics in STATISTICS, "statistics", self.statistics, f"one of {', '.join(STATISTICS)}")
         check(0 <= self.statistics_rank <= 65536, "statistics-rank", self.statistics_rank, "0 to 65536")
         check(1 <= self.scale <= 1000, "scale", self.scale, "1 to 1000")
@@ -159,19 +162,3 @@ def default_settings(objective: str, trainable: str = "layer") -> FitSettings:
     own = RATES.get(trainable, {}) if objective != "paper" else {}
     found = {**own, **(spec.defaults if spec else {}), **WITHOUT_LAYERS.get(trainable, {})}
     return FitSettings(objective=objective, trainable=trainable, **found)
-
-
-def check(good: bool, option: str, value: object, allowed: str) -> None:
-    """Refuse the value of an option.
-
-    Args:
-        good: Whether the value is acceptable.
-        option: Name of the option.
-        value: Its value.
-        allowed: What is allowed, in words.
-
-    Raises:
-        InputError: `good` is false.
-    """
-    if not good:
-        raise InputError(f"--{option}: expected {allowed}, found {value!r:.100}")

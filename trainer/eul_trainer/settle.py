@@ -1,4 +1,4 @@
-"""Settling a trained layer: its up-projection solved once more against retained rows, as a fusion of one would."""
+"""Settling a trained layer against retained rows, in closed form: its units shifted, its up-projection solved again."""
 
 from __future__ import annotations
 
@@ -6,30 +6,63 @@ import torch
 
 from eul_serve.peft import layers_of
 from eul_trainer.fusion.solve import resolve_up
-from eul_trainer.statistics import second_moments
+from eul_trainer.gating import gate_of
+from eul_trainer.shift import shifted
+from eul_trainer.statistics import Measured, second_moments
 from eul_trainer.training import Training
 
 
 @torch.no_grad()
-def settle(training: Training, weight: float) -> None:
-    """Quieten the layers on retained rows, in closed form, at the price of a little forgetting.
+def settle(training: Training, weight: float, shift: float = 0.0) -> None:
+    """Quieten the layers on retained rows, at the price of a little forgetting.
 
     Training sees retained rows a few at a time and stops at the forget loss, so how far it moves near neighbours varies
     with the order of the rows; this takes most of that away.
 
     Args:
-        training: The trained run; its layers' up-projections are changed in place.
-        weight: Weight of retained against forgotten data, as rho of a fusion; 0 changes nothing.
+        training: The trained run; its layers are changed in place.
+        weight: Weight of retained against forgotten data in the solve, as rho of a fusion; 0 leaves U as trained.
+        shift: How far units are moved along the discriminant first, in their own size; 0 leaves D and b as trained.
     """
-    if weight == 0:
-        return
-    runner, peft = training.runner, training.trainable.network
-    layers = layers_of(peft)  # they share memory with the parameters
-    forget = second_moments(runner, peft, training.sets.forget)
+    if shift:
+        _shift(training, shift)
+    if weight:
+        forget, retain = forgotten_moments(training), retained_moments(training)
+        for module, layer in layers_of(training.trainable.network).items():
+            up = resolve_up(layer.up.cpu(), forget[module].units, retain[module].units, rho=weight)
+            layer.up.copy_(up)
+
+
+def _shift(training: Training, amount: float) -> None:
+    forget, retain = forgotten_moments(training), retained_moments(training)
+    for module, layer in layers_of(training.trainable.network).items():
+        gate = gate_of(forget[module].inputs, retain[module].inputs).to(layer.down.device)
+        moved = shifted(layer, gate, forget[module].units.to(layer.down.device), amount)
+        layer.down.copy_(moved.down)
+        if layer.bias is not None and moved.bias is not None:
+            layer.bias.copy_(moved.bias)
+
+
+def forgotten_moments(training: Training) -> dict[str, Measured]:
+    """Measure the forgotten answers with the layers on."""
+    return second_moments(training.runner, training.trainable.network, training.sets.forget)
+
+
+@torch.no_grad()
+def retained_moments(training: Training) -> dict[str, Measured]:
+    """Measure the retained rows on the base model.
+
+    Args:
+        training: The trained run; its layers are silent meanwhile.
+
+    Returns:
+        The moments by module path.
+    """
+    layers = layers_of(training.trainable.network)  # they share memory with the parameters
     trained = {module: layer.up.clone() for module, layer in layers.items()}
     for layer in layers.values():
-        layer.up.zero_()  # retained rows are measured on the base model
-    retain = second_moments(runner, peft, training.sets.retain, whole_rows=True)
+        layer.up.zero_()
+    found = second_moments(training.runner, training.trainable.network, training.sets.retain, whole_rows=True)
     for module, layer in layers.items():
-        up = trained[module].cpu()
-        layer.up.copy_(resolve_up(up, forget[module].units, retain[module].units, rho=weight))
+        layer.up.copy_(trained[module])
+    return found

@@ -1,8 +1,8 @@
-"""What a later fusion needs of a layer: second moments of its input and of its hidden units on forgotten answers.
+"""What a later fusion needs of a layer: second moments of its hidden units and of its inputs on forgotten answers.
 
 A Gram of few tokens nearly shows them. So it is stored in diagonal blocks, as wide as the number of tokens allows:
-every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Moments of the inputs,
-which most fusions do not read, are stored only when asked for.
+every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Moments of the inputs
+and gates, which most fusions do not read, are stored only when asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from eul_trainer.adapter import Taps
 from eul_trainer.batches import Batch, by_length
 from eul_trainer.encoding import Example
 from eul_trainer.forward import Runner
+from eul_trainer.gating import gate_of
 from eul_trainer.gram import Gram, LowRankGram, PackedGram
 from eul_trainer.model import Network
 
@@ -41,6 +42,7 @@ class Moments:
     """What is stored of one layer."""
 
     units: torch.Tensor  # (r, r) of act(D y + b); zero outside of diagonal blocks
+    gate: torch.Tensor | None = None  # (d + 1,) of gating.py
     mean: torch.Tensor | None = None  # (d,) of the layer's input
     inputs: Gram | None = None  # (d + 1, d + 1) of the layer's input with a 1 appended; diagonal blocks of it
 
@@ -73,7 +75,12 @@ def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
 
 
 def layer_statistics(
-    runner: Runner, peft: Network, examples: Sequence[Example], keep: str = "units", rank: int = 0
+    runner: Runner,
+    peft: Network,
+    examples: Sequence[Example],
+    retain: Mapping[str, Measured],
+    keep: str = "units",
+    rank: int = 0,
 ) -> LayerStatistics:
     """Measure what is stored of a layer, with the layers on.
 
@@ -81,6 +88,7 @@ def layer_statistics(
         runner: The model and its batches.
         peft: The PEFT model whose layers are observed.
         examples: The forgotten rows.
+        retain: What was measured on retained rows, on the base model, by module path; read for `full`.
         keep: What to store: units, full or none.
         rank: Eigenvectors kept of a Gram of inputs; 0 keeps it exactly.
 
@@ -101,7 +109,9 @@ def layer_statistics(
         if rank:
             exact, inputs = inputs.dense(), LowRankGram.of(inputs.dense(), rank)
             errors.append(inputs.error(exact))
-        moments[module] = Moments(units=units, mean=found.inputs[-1, :-1].contiguous(), inputs=inputs)
+        mean = found.inputs[-1, :-1].contiguous()
+        gate = gate_of(found.inputs, retain[module].inputs)
+        moments[module] = Moments(units=units, gate=gate, mean=mean, inputs=inputs)
     return LayerStatistics(tokens=tokens, moments=moments, error=max(errors) if errors else None)
 
 

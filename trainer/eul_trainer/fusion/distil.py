@@ -17,7 +17,7 @@ import torch
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.compress import compressed
 from eul_trainer.fusion.concat import concat
-from eul_trainer.fusion.hooks import hidden_units
+from eul_trainer.fusion.gated import units_of
 from eul_trainer.fusion.job import Fused, Job
 from eul_trainer.fusion.normal import Normal, forgotten, kept
 from eul_trainer.fusion.settings import FuseSettings
@@ -118,7 +118,7 @@ class Imitation:
 
 def output_of(layer: LayerWeights, y: torch.Tensor) -> torch.Tensor:
     """Return `U act(D y + b)`, (..., d), for y (..., d)."""
-    return torch.nn.functional.linear(hidden_units(layer, y), layer.up)
+    return torch.nn.functional.linear(units_of(layer, y), layer.up)
 
 
 def _ratio(error: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

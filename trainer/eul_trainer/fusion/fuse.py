@@ -12,13 +12,12 @@ from eul_serve.errors import InputError
 from eul_serve.format import Bundle, ForgottenRequest, read_bundle
 from eul_serve.format.config import MAX_RANK
 from eul_serve.format.weights import LayerWeights
-from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.job import Fused, Job
 from eul_trainer.fusion.members import Member, collect
-from eul_trainer.fusion.methods import METHODS, check_settings
+from eul_trainer.fusion.methods import METHODS, check_settings, resolved
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.store import Entry, Store, dump_store
+from eul_trainer.fusion.store import Entry, RetainMoments, Store, dump_store
 from eul_trainer.model import LoadedModel
 from eul_trainer.output import check_output
 from eul_trainer.package import Parcel, write_parcel
@@ -94,8 +93,11 @@ def prepare(members: Sequence[Member], settings: FuseSettings, retained: Retaine
             f"--method {settings.method}: the ranks add up to more than {MAX_RANK}; use --method compress, distil or "
             "regression"
         )
-    moments = {} if retained is None else retained.moments(concat(members), inputs=method.inputs)
-    return Job(members=members, settings=settings, moments=moments, retained=retained)
+    chosen = resolved(settings, retain=retained is not None)
+    moments: dict[str, RetainMoments] = {}
+    if retained is not None:
+        moments = retained.moments(method.stack(members, chosen), inputs=method.inputs)
+    return Job(members=members, settings=chosen, moments=moments, retained=retained)
 
 
 def merge(job: Job) -> Fused:

@@ -10,11 +10,12 @@ forgotten answers, as far as those Grams know it. Only U moves.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
-from eul_serve.format.weights import LayerWeights
-from eul_trainer.fusion.hooks import Function, attached, hidden_units
+from eul_trainer.fusion.gated import Stack, placed, units_of
+from eul_trainer.fusion.hooks import Function, attached
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.objectives.terms import divergence
@@ -25,10 +26,10 @@ ROWS = 16
 
 def heal(
     retained: Retained,
-    layers: Mapping[str, LayerWeights],
+    layers: Mapping[str, Stack],
     forget: Mapping[str, torch.Tensor],
     settings: FuseSettings,
-) -> dict[str, LayerWeights]:
+) -> dict[str, Stack]:
     """Train U on retained rows for a few steps.
 
     Args:
@@ -44,7 +45,7 @@ def heal(
     ups = {path: layer.up.detach().clone().to(device).requires_grad_() for path, layer in layers.items()}
     solved = {path: up.detach().clone() for path, up in ups.items()}
     grams = {path: gram.to(device) for path, gram in forget.items()}
-    functions = {path: _function(retained.placed(layer), ups[path]) for path, layer in layers.items()}
+    functions = {path: _function(placed(layer, device), ups[path]) for path, layer in layers.items()}
     optimizer = torch.optim.Adam(ups.values(), lr=settings.heal_rate, betas=(0.9, 0.99))
     draw = torch.Generator().manual_seed(settings.seed)
     for step in range(settings.heal_steps):
@@ -56,10 +57,7 @@ def heal(
         optimizer.zero_grad()
         (loss + settings.heal_anchor * held).backward()  # type: ignore[no-untyped-call]  # torch has no type for it
         optimizer.step()
-    return {
-        path: LayerWeights(layer.down, ups[path].detach().to(layer.up), layer.bias, layer.activation)
-        for path, layer in layers.items()
-    }
+    return {path: replace(layer, up=ups[path].detach().to(layer.up)) for path, layer in layers.items()}
 
 
 def drift(up: torch.Tensor, solved: torch.Tensor, gram: torch.Tensor) -> torch.Tensor:
@@ -78,9 +76,9 @@ def _divergence(retained: Retained, functions: Mapping[str, Function], chosen: l
     return divergence(base, mine).mean()
 
 
-def _function(layer: LayerWeights, up: torch.Tensor) -> Function:
+def _function(layer: Stack, up: torch.Tensor) -> Function:
     def add(output: torch.Tensor) -> torch.Tensor:
-        hidden = hidden_units(layer, output.float())
-        return (output + torch.nn.functional.linear(hidden, up)).to(output.dtype)
+        units = units_of(layer, output.float())
+        return (output + torch.nn.functional.linear(units, up)).to(output.dtype)
 
     return add

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from eul_serve.format.weights import ACTIVATION_FUNCTIONS, LayerWeights
 from eul_serve.peft.layer import Observer
+from eul_trainer.fusion.gated import Stack, units_of
 from eul_trainer.model import Network
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 """What stands behind a feed-forward module: takes its output y (..., d) and returns another."""
-
-
-class Applied(Protocol):
-    """A fused layer of one block, whether or not the bundle format can hold it."""
-
-    def apply(self, output: torch.Tensor) -> torch.Tensor:
-        """Return the block's output with the layer behind it, (..., d), for an output y (..., d)."""
 
 
 @contextmanager
@@ -46,7 +39,7 @@ def _hook(function: Function) -> Callable[[Any, Any, torch.Tensor], torch.Tensor
 
 
 @contextmanager
-def watched(network: Network, layers: Mapping[str, LayerWeights], observer: Observer) -> Iterator[None]:
+def watched(network: Network, layers: Mapping[str, Stack], observer: Observer) -> Iterator[None]:
     """Show an observer what layers would compute on the base model, with nothing added to its outputs.
 
     Args:
@@ -58,19 +51,13 @@ def watched(network: Network, layers: Mapping[str, LayerWeights], observer: Obse
         Nothing.
     """
 
-    def seen(path: str, layer: LayerWeights) -> Function:
+    def seen(path: str, layer: Stack) -> Function:
         def look(output: torch.Tensor) -> torch.Tensor:
             y = output.float()
-            observer(path, y, hidden_units(layer, y), torch.empty(0))
+            observer(path, y, units_of(layer, y), torch.empty(0))
             return output
 
         return look
 
     with attached(network, {path: seen(path, layer) for path, layer in layers.items()}):
         yield
-
-
-def hidden_units(layer: LayerWeights, y: torch.Tensor) -> torch.Tensor:
-    """Return `act(D y + b)`, (..., r), for y (..., d)."""
-    found: torch.Tensor = ACTIVATION_FUNCTIONS[layer.activation](torch.nn.functional.linear(y, layer.down, layer.bias))
-    return found

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from eul_serve.errors import InputError
-from eul_trainer.fusion.hooks import Applied
+from eul_trainer.fusion.gated import Stack
 from eul_trainer.fusion.members import Member
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
@@ -40,7 +40,7 @@ class Job:
 class Fused:
     """The outcome of a fusion."""
 
-    layers: Mapping[str, Applied]
+    layers: Mapping[str, Stack]
     """The layers by module path."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What was found on the way, for the manifest, plain JSON."""

@@ -14,7 +14,7 @@ from eul_trainer.statistics import block_width
 Shape = tuple[int, ...]
 LOW_RANK = ("inputs.vectors", "inputs.values", "inputs.remainder")
 """Parts of a Gram of inputs in its low-rank form."""
-_MOMENTS = ("units", "inputs", "mean", *LOW_RANK)
+_MOMENTS = ("units", "gate", "inputs", "mean", *LOW_RANK)
 
 
 def check_layout(header: Header, bundle: Bundle, version: int, tokens: Sequence[int]) -> list[int]:
@@ -70,6 +70,7 @@ def _member(
             "bias": (rank,),
             "units": _gram(version, rank, blocks),
             "inputs": _gram(version, width + 1, blocks),
+            "gate": (width + 1,),
             "mean": (width,),
             "inputs.vectors": (min(kept, width + 1), width + 1),
             "inputs.values": (kept,),

@@ -23,7 +23,9 @@ def least_weight(rise: Callable[[float], float], limit: float) -> tuple[float, f
     Raises:
         InputError: Even the largest weight leaves a larger rise.
     """
-    low, high = 0, len(WEIGHTS) - 1
+    low, high = 1, len(WEIGHTS) - 1
+    if (plain := rise(WEIGHTS[0])) <= limit:
+        return WEIGHTS[0], plain
     best = rise(WEIGHTS[high])
     if best > limit:
         raise InputError(

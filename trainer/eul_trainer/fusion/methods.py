@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 from eul_serve.errors import InputError
 from eul_trainer.fusion import compress, concat, distil, gate, regression
+from eul_trainer.fusion.gated import Stack
 from eul_trainer.fusion.job import Fused, Job
-from eul_trainer.fusion.settings import FuseSettings
+from eul_trainer.fusion.members import Member
+from eul_trainer.fusion.settings import LIMIT, RHO, FuseSettings
 
 _HEAL = ("heal_steps", "heal_rate", "heal_anchor")
 _SOLVE = ("ridge", "rho", "rho_blocks")
+_CORRECT = (*_SOLVE, "retain_limit", "calibration_rows", "keep_energy", *_HEAL, "seed")
+
+
+def side_by_side(members: Sequence[Member], settings: FuseSettings) -> Mapping[str, Stack]:
+    """Return the members side by side, without gates."""
+    return concat.concat(members)
+
+
+def behind_gates(members: Sequence[Member], settings: FuseSettings) -> Mapping[str, Stack]:
+    """Return the members side by side behind their gates."""
+    return gate.gated(members, settings.gate_slope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +36,11 @@ class Method:
     reads: tuple[str, ...]
     """Settings that it reads."""
     retain: str
-    """Whether it reads retained rows: optional, needed, or `retain_weight`, where that setting is above 0."""
+    """Whether it reads retained rows: optional, or `retain_weight`, where that setting is above 0."""
     inputs: bool = False
     """Whether it reads the moments of the blocks' outputs on retained rows, beside those of the units."""
+    stack: Callable[[Sequence[Member], FuseSettings], Mapping[str, Stack]] = side_by_side
+    """The members before any correction, on which retained rows are measured."""
     own_units: bool = False
     """Whether each request has units of its own, all ranks added up."""
     written: bool = True
@@ -33,19 +48,19 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "concat": Method(
-        fuse=concat.fuse,
-        reads=(*_SOLVE, "retain_limit", "calibration_rows", "keep_energy", *_HEAL, "seed"),
-        retain="optional",
-        own_units=True,
-    ),
+    "concat": Method(fuse=concat.fuse, reads=_CORRECT, retain="optional", own_units=True),
     "regression": Method(
         fuse=regression.fuse, reads=("ridge", "shrink", "retain_weight"), retain="retain_weight", inputs=True
     ),
     "compress": Method(fuse=compress.fuse, reads=(*_SOLVE, "rank", "energy"), retain="optional"),
     "distil": Method(fuse=distil.fuse, reads=(*_SOLVE, "rank", "distil_steps", "seed"), retain="optional", inputs=True),
     "gate": Method(
-        fuse=gate.fuse, reads=("ridge", "gate_slope"), retain="needed", inputs=True, own_units=True, written=False
+        fuse=gate.fuse,
+        reads=(*_CORRECT, "gate_slope"),
+        retain="optional",
+        stack=behind_gates,
+        own_units=True,
+        written=False,
     ),
 }
 
@@ -72,7 +87,27 @@ def check_settings(settings: FuseSettings, *, retain: bool) -> Method:
         given, missing = ("--retain", "--retain-weight") if retain else ("--retain-weight", "--model and --retain")
         raise InputError(f"{given}: read by --method {name} together with {missing}; give both or neither")
     asking = [name for name in ("retain_limit", "heal_steps") if getattr(settings, name)]
-    if not retain and (method.retain == "needed" or asking):
-        what = f"--{asking[0].replace('_', '-')}" if asking else f"--method {name}"
+    if asking and not retain:
+        what = f"--{asking[0].replace('_', '-')}"
         raise InputError(f"{what}: needs retained rows; name them with --model DIR and --retain FILE")
+    if settings.rho is not None and settings.retain_limit is not None:
+        raise InputError("--rho and --retain-limit: expected one of them; the limit is what chooses rho")
     return method
+
+
+def resolved(settings: FuseSettings, *, retain: bool) -> FuseSettings:
+    """Return settings in which the weight of retained data is decided.
+
+    Args:
+        settings: The settings.
+        retain: Whether a model and retained rows are there.
+
+    Returns:
+        The settings with a limit where the method can search and nothing else is said, else with a weight.
+    """
+    reads = METHODS[settings.method].reads
+    if settings.rho is not None or settings.retain_limit is not None or "rho" not in reads:
+        return settings
+    if retain and "retain_limit" in reads and not settings.rho_blocks:
+        return replace(settings, retain_limit=LIMIT)
+    return replace(settings, rho=RHO)

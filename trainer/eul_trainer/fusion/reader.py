@@ -137,7 +137,8 @@ def _moments(name: str, rank: int, width: int, tokens: int, tensors: Mapping[str
             raise BundleFormatError(f"{_FILE}: tensor '{name}.inputs': expected no negative value")
     units = PackedGram(size=rank, width=min(blocks, rank), values=tensors[f"{name}.units"])
     _check_positive(f"{name}.units", units)
-    return Moments(units=units.dense(), mean=tensors.get(f"{name}.mean"), inputs=inputs)
+    gate, mean = tensors.get(f"{name}.gate"), tensors.get(f"{name}.mean")
+    return Moments(units=units.dense(), gate=gate, mean=mean, inputs=inputs)
 
 
 def _retained(bundle: Bundle, units: int, tensors: Mapping[str, torch.Tensor]) -> dict[str, RetainMoments]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from eul_serve.errors import BundleMismatchError
 from eul_serve.format import Bundle
-from eul_serve.format.weights import LayerWeights
 from eul_trainer.encoding import Example, context_limit, encode
 from eul_trainer.forward import Runner
-from eul_trainer.fusion.hooks import Applied, attached, watched
+from eul_trainer.fusion.gated import Stack, placed
+from eul_trainer.fusion.hooks import attached, watched
 from eul_trainer.fusion.store import RetainMoments
 from eul_trainer.losses import row_losses
 from eul_trainer.model import LoadedModel
@@ -61,7 +61,7 @@ class Retained:
                 f"{self.model.base.fingerprint}; name the model that the layers were trained on"
             )
 
-    def moments(self, layers: Mapping[str, LayerWeights], *, inputs: bool = False) -> dict[str, RetainMoments]:
+    def moments(self, layers: Mapping[str, Stack], *, inputs: bool = False) -> dict[str, RetainMoments]:
         """Return mean second moments per token on the base model.
 
         Args:
@@ -71,10 +71,10 @@ class Retained:
         Returns:
             The moments by module path; units in the order of the members.
         """
-        placed = {path: self.placed(layer) for path, layer in layers.items()}
+        here = {path: placed(layer, self.model.device) for path, layer in layers.items()}
         found = moments_seen(
             self.runner,
-            lambda observer: watched(self.model.network, placed, observer),
+            lambda observer: watched(self.model.network, here, observer),
             self.examples,
             whole_rows=True,
         )
@@ -83,13 +83,7 @@ class Retained:
             for path, seen in found.items()
         }
 
-    def placed(self, layer: LayerWeights) -> LayerWeights:
-        """Return a layer on the model's device."""
-        device = self.model.device
-        bias = None if layer.bias is None else layer.bias.to(device)
-        return LayerWeights(layer.down.to(device), layer.up.to(device), bias, layer.activation)
-
-    def rises(self, layers: Mapping[str, Applied], most: int) -> dict[str, float]:
+    def rises(self, layers: Mapping[str, Stack], most: int) -> dict[str, float]:
         """Return by group how much the mean answer loss rises with layers in place, nats.
 
         Args:
@@ -103,10 +97,7 @@ class Retained:
         examples = [self.examples[index] for index in chosen]
         if most not in self._before:
             self._before[most] = row_losses(self.runner, examples)
-        functions = {
-            path: (self.placed(layer) if isinstance(layer, LayerWeights) else layer).apply
-            for path, layer in layers.items()
-        }
+        functions = {path: placed(layer, self.model.device).apply for path, layer in layers.items()}
         with attached(self.model.network, functions):
             after = row_losses(self.runner, examples)
         changes: dict[str, list[float]] = {}

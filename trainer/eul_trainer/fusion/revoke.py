@@ -49,7 +49,8 @@ def revoke(path: Path, requests: Sequence[str], out: Path, retained: Retained | 
     settings = FuseSettings.from_facts(facts)
     if retained is not None:
         _check_same(bundle, facts, retained)
-        return write_fused(out, bundle, prepare(rest, settings, retained), started)
+        again = settings if settings.retain_limit is None else replace(settings, rho=None)
+        return write_fused(out, bundle, prepare(rest, again, retained), started)
     if settings.heal_steps and len(rest) > 1:
         raise InputError(
             "--model and --retain: needed to revoke from a healed bundle; give the model and the retained rows that "

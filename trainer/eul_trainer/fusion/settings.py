@@ -8,10 +8,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from eul_serve.format.config import MAX_RANK
-from eul_trainer.settings import check
+from eul_trainer.allowed import check
 
 METHODS = ("concat", "regression", "compress", "distil", "gate")
 """Names of the methods, the default first."""
+RHO = 0.1
+"""Weight of retained data where nothing decides it."""
+LIMIT = 0.1
+"""Rise of the retained loss that is allowed where nothing else is said, nats."""
 _RANGES: dict[str, tuple[float, float, str]] = {
     "rho": (0, 1e6, "0 to 1000000"),
     "retain_limit": (1e-6, 100, "0.000001 to 100"),
@@ -33,16 +37,17 @@ _RANGES: dict[str, tuple[float, float, str]] = {
 class FuseSettings:
     """How layers are fused."""
 
-    method: str = "concat"
+    method: str = METHODS[0]
     """One of METHODS."""
     ridge: float = 1e-4
     """Ridge of a solve, relative to the mean of the Gram's diagonal."""
-    rho: float = 0.1
-    """Weight of retained data against forgotten data; read where a retain set is given."""
+    rho: float | None = None
+    """Weight of retained data against forgotten data; read where a retain set is given. None leaves it to the limit, or
+    to RHO in a method without one."""
     rho_blocks: str = ""
     """Weights of single blocks in place of rho, such as `0-9=0.3,29=0.01`."""
     retain_limit: float | None = None
-    """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None: rho as it is."""
+    """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None: LIMIT, or rho."""
     calibration_rows: int = 64
     """Most retained rows on which the rise is measured."""
     keep_energy: bool = False
@@ -63,8 +68,8 @@ class FuseSettings:
     """Share of the output energy that every block keeps when units are dropped."""
     distil_steps: int = 200
     """Steps of distillation per block."""
-    gate_slope: float = 1.0
-    """Slope of a gate; 1 opens it fully at the mean of the request's own inputs."""
+    gate_slope: float = 3.0
+    """Slope of a gate, k; from 1 on it is fully open at the mean of the request's own inputs."""
     seed: int = 0
     """Seed of healing and distillation."""
 
@@ -86,7 +91,7 @@ class FuseSettings:
             The weight.
         """
         number = next((int(part) for part in module.split(".") if part.isdigit()), -1)
-        weight = self.rho
+        weight = self.rho or 0.0
         for item in filter(None, self.rho_blocks.split(",")):
             found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?=(\d+(?:\.\d+)?)", item.strip())
             check(found is not None, "rho-blocks", item, "BLOCK=WEIGHT or FIRST-LAST=WEIGHT, by commas")

@@ -7,6 +7,7 @@ Metadata `fusion` is JSON: {"version": 2, "members": [{"id", "data", "revision",
     i.M.inputs.vectors, .values,     the second of them in its low-rank form
       .remainder
     i.M.mean                         mean of the inputs
+    i.M.gate                         w and c of the member's gate (gating.py)
     i.M.down, i.M.up, i.M.bias       the member's own layer, in a fused bundle alone
     retain.M.units, retain.M.inputs  mean second moments of all members' units, and of the inputs, on retained rows
 """
@@ -94,6 +95,8 @@ def dump_store(store: Store) -> bytes:
 
 def _moments(name: str, moments: Moments, width: int) -> dict[str, torch.Tensor]:
     tensors = {f"{name}.units": PackedGram.of(moments.units, width).values}
+    if moments.gate is not None:
+        tensors[f"{name}.gate"] = moments.gate
     if moments.inputs is not None and moments.mean is not None:
         tensors[f"{name}.mean"] = moments.mean
         tensors |= {f"{name}.inputs{end}": tensor for end, tensor in moments.inputs.parts().items()}
