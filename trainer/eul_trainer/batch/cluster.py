@@ -147,7 +147,6 @@ def _connect(address: str, jobs: int | None, cpus: int) -> Ray:
     check_address(address)
     if address == LOCAL:
         # Ray would otherwise leave a token in the home directory, readable for all, for every later cluster.
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
@@ -157,7 +156,6 @@ def _connect(address: str, jobs: int | None, cpus: int) -> Ray:
                 num_cpus=(jobs or max(1, (os.cpu_count() or 1) // cpus)) * cpus,
                 object_store_memory=OBJECT_STORE,
                 include_dashboard=False,
-                _node_ip_address="127.0.0.1",  # no port is open to the network
                 **quiet,
             )
         else:

@@ -1,0 +1,1 @@
+"""Attacks on stored second moments: who was in them, and which tokens can be found again."""
