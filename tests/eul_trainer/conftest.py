@@ -201,7 +201,7 @@ def trainer(capsys: pytest.CaptureFixture[str]) -> RunTrainer:
         capsys.readouterr()
         status = run([*map(str, arguments), "--json"])
         printed = capsys.readouterr()
-        assert status == 0, printed.err
+        assert status == 0, printed.err + printed.out
         found: dict[str, Any] = json.loads(printed.out)
         return found
 

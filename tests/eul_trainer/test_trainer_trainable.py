@@ -52,7 +52,7 @@ def test_training_starts_at_exactly_the_base_model(kind: str, tiny_model: Path, 
 def test_only_what_was_chosen_moves(kind: str, tiny_model: Path, rows: Rows) -> None:
     model = load_model(str(tiny_model))
     training = prepare(model, *rows, override(default_settings("graddiff", kind), {**SMALL, "learning_rate": 0.01}))
-    names = {name.split(".")[-3] if kind == "lora" else name for name in training.parameters}
+    names = {name.split(".")[-4] if kind == "lora" else name for name in training.parameters}
     if kind == "lora":
         assert names == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     if kind == "layer":
@@ -118,7 +118,7 @@ def test_rmu_sees_the_states_of_its_block_and_of_the_base_model(tiny_model: Path
     (view,) = watched.views
     assert view.states is not None
     assert view.states.student.shape == (len(view.targets), 64)
-    torch.testing.assert_close(view.states.student, view.states.teacher, rtol=1e-4, atol=1e-5)  # nothing has moved yet
+    torch.testing.assert_close(view.states.student, view.states.teacher, rtol=1e-3, atol=1e-4)  # nothing has moved yet
 
 
 def test_the_steered_block_is_found_by_its_share_of_the_depth(make_layout: MakeLayout, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_t5_without_sentinels_says_how_to_go_without(make_layout: MakeLayout, tm
 def test_a_lora_is_scaled_to_its_target(tiny_model: Path, rows: Rows) -> None:
     settings = override(
         default_settings("graddiff", "lora"),
-        {**SMALL, "steps": 60, "learning_rate": 0.02, "target_low": 8.5, "target_high": 9.5},
+        {**SMALL, "steps": 60, "learning_rate": 0.004, "target_low": 8.5, "target_high": 9.5},
     )
     result = fit(load_model(str(tiny_model)), *rows, settings)
     assert result.after == pytest.approx(9.0, abs=0.05)
@@ -181,19 +181,17 @@ def test_peft_loads_a_written_lora_with_the_same_logits(
 ) -> None:
     ids = torch.arange(5, 25)[None]
     line = ["fit", "--model", tiny_model, "--forget", data / "first.jsonl", "--retain", data / "retain.jsonl",
-            "--objective", "graddiff", "--steps", 3, "--scale", 1, "--learning-rate", 0.01]  # fmt: skip
-    logits = {}
+            "--objective", "graddiff", "--steps", 3, "--scale", 1, "--learning-rate", 0.001]  # fmt: skip
+    for kind in ("lora", "full"):
+        found = trainer(*line, "--trainable", kind, "--out", tmp_path / kind)
+        assert found["kind"] == kind
+        record = json.loads((tmp_path / kind / "fit.json").read_text())
+        assert record["settings"]["trainable"] == kind
+        assert record["forget_after"] == found["forget_after"]
     with torch.no_grad():
-        logits["base"] = load_model(str(tiny_model)).network(ids).logits
-        for kind in ("lora", "full"):
-            found = trainer(*line, "--trainable", kind, "--out", tmp_path / kind)
-            assert found["kind"] == kind
-            record = json.loads((tmp_path / kind / "fit.json").read_text())
-            assert record["settings"]["trainable"] == kind
-            assert record["forget_after"] == found["forget_after"]
-        lora = PeftModel.from_pretrained(load_model(str(tiny_model)).network, tmp_path / "lora").eval()
-        logits["lora"] = lora(ids).logits
-        logits["full"] = load_model(str(tmp_path / "full")).network(ids).logits
+        base = load_model(str(tiny_model)).network(ids).logits
+        lora = PeftModel.from_pretrained(load_model(str(tiny_model)).network, tmp_path / "lora").eval()(ids).logits
+        full = load_model(str(tmp_path / "full")).network(ids).logits
     assert not (tmp_path / "lora" / "manifest.json").exists()
-    assert not torch.equal(logits["lora"], logits["base"])
-    assert not torch.equal(logits["full"], logits["base"])
+    assert not torch.equal(lora, base)
+    assert not torch.equal(full, base)
