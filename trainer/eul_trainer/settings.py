@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
 from eul_trainer.allowed import check as check
 from eul_trainer.depth import ALL, FORMS, well_formed
-from eul_trainer.objectives.catalog import OBJECTIVES, make_weights
+from eul_trainer.objectives import NAMES
+
+if TYPE_CHECKING:
+    from eul_trainer.objectives.catalog import ObjectiveSpec
 
 TRAINABLE = ("layer", "lora", "full")
 """What can be trained: unlearning layers, a LoRA, or all weights."""
@@ -86,7 +89,7 @@ class FitSettings:
     """Eigenvectors kept of a Gram of inputs; 0 keeps it exactly."""
 
     def __post_init__(self) -> None:
-        check(self.objective in OBJECTIVES, "objective", self.objective, f"one of {', '.join(OBJECTIVES)}")
+        check(self.objective in NAMES, "objective", self.objective, f"one of {', '.join(NAMES)}")
         check(self.trainable in TRAINABLE, "trainable", self.trainable, f"one of {', '.join(TRAINABLE)}")
         term = self.retain_term
         check(term is None or term in RETAIN_TERMS, "retain-term", term, f"one of {', '.join(RETAIN_TERMS)}")
@@ -116,8 +119,8 @@ class FitSettings:
         check(2 <= self.batch_size <= 4096, "batch-size", self.batch_size, "2 to 4096")
         given = f"{self.target_low} and {self.target_high}"
         check(0 < self.target_low < self.target_high, "target-low and --target-high", given, "0 < low < high")
-        make_weights(self)
-        paired = OBJECTIVES[self.objective].paired
+        _check_weights(self)
+        paired = _spec(self.objective).paired
         check(bool(self.refusal) or not paired, "refusal", self.refusal, f"a text, as {self.objective!r} needs one")
 
     @property
@@ -133,7 +136,7 @@ class FitSettings:
     @property
     def refusal_rows(self) -> int:
         """Forgotten questions with the refusal as their answer, beside the mixed batch."""
-        spec = OBJECTIVES[self.objective]
+        spec = _spec(self.objective)
         if not (self.refusal and spec.refusal):
             return 0
         return self.forget_rows if spec.paired else max(1, self.batch_size // 4)
@@ -141,6 +144,19 @@ class FitSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON, for the manifest."""
         return asdict(self)
+
+
+def _spec(objective: str) -> ObjectiveSpec:
+    # Imported when asked: command lines read settings for their help, and must not wait for torch.
+    from eul_trainer.objectives.catalog import OBJECTIVES
+
+    return OBJECTIVES[objective]
+
+
+def _check_weights(settings: FitSettings) -> None:
+    from eul_trainer.objectives.catalog import make_weights
+
+    make_weights(settings)
 
 
 def override(settings: FitSettings, given: Mapping[str, object]) -> FitSettings:
@@ -158,7 +174,7 @@ def default_settings(objective: str, trainable: str = "layer") -> FitSettings:
     Returns:
         The settings.
     """
-    spec = OBJECTIVES.get(objective)
+    defaults = _spec(objective).defaults if objective in NAMES else {}
     own = RATES.get(trainable, {}) if objective != "paper" else {}
-    found = {**own, **(spec.defaults if spec else {}), **WITHOUT_LAYERS.get(trainable, {})}
+    found = {**own, **defaults, **WITHOUT_LAYERS.get(trainable, {})}
     return FitSettings(objective=objective, trainable=trainable, **found)
