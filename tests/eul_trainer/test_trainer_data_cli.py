@@ -145,3 +145,36 @@ def test_rows_taken_out_are_said(sources: Path, tmp_path: Path, capsys: pytest.C
         if "rows out of retain.jsonl that are to be forgotten" in capsys.readouterr().err:
             return
     pytest.fail("no seed forgot the author whose first row another author has too")
+
+
+def test_earlier_requests_are_kept_nowhere(sources: Path, tmp_path: Path, trainer: RunTrainer) -> None:
+    rows = ["data", "mention", *line("mention", sources, tmp_path / "x")[2:8]]
+    first = trainer(*rows, "--mention", "Zoe 3", "--mention", "Bob 5", "--out", tmp_path / "first")
+    earlier = tmp_path / "first" / "request.jsonl"
+    second = trainer(*rows, "--mention", "Bob 2", "--out", tmp_path / "second", "--earlier", earlier)
+    (request,) = read_requests(earlier)
+    assert first["earlier"] == []
+    assert second["earlier"] == [{"id": request.id, "digest": request.digest}]
+    assert sum(second["notes"]["removed"].values()) == 2
+    kept = [
+        row for name in ("retain", "validation", "test") for row in read_rows(tmp_path / "second" / f"{name}.jsonl")
+    ]
+    assert len(kept) == 15
+    assert not {row.prompt for row in kept} & {"Is Zoe 3 there?", "Is Bob 5 there?"}
+
+
+def test_an_output_in_use_is_refused_before_a_source_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").write_text("")
+    assert run(["data", "imdb", "--from", str(tmp_path / "none"), "--out", str(tmp_path)]) == 2
+    assert "expected a new or empty directory" in capsys.readouterr().err
+
+
+def test_help_names_every_builder_and_is_quick_to_import(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said for name in LINES)
+    for name in LINES:
+        assert run(["data", name, "--help"]) == 0
+        assert f"eul-train data {name} " in capsys.readouterr().out

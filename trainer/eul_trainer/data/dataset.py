@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +15,13 @@ from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_file
 from eul_trainer.output import check_output, unfinished
 from eul_trainer.records import Fields, Row, row_key, same_prompts, stream_rows
-from eul_trainer.request import request_for, write_requests
+from eul_trainer.request import read_requests, request_for, write_requests
 
 DIGESTS = "digests.json"
 NEEDED = ("forget", "retain", "validation", "test")
 """Files that every folder has."""
 FORGETFUL = ("retain", "validation", "test", "twin", "unseen")
-"""Files that never hold a row to be forgotten: such a row is taken out, and counted."""
+"""Files that never hold a row to be forgotten, now or by an earlier request: such a row is taken out, and counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,8 @@ class Receipt:
     """Why."""
     received: str | None = None
     """Day on which it came in, YYYY-MM-DD; left out if not given, never taken from a clock."""
+    earlier: tuple[Path, ...] = ()
+    """Files of earlier requests: no row of theirs is kept either."""
 
 
 def write_dataset(out: Path, dataset: Dataset, receipt: Receipt) -> dict[str, Any]:
@@ -69,24 +72,28 @@ def write_dataset(out: Path, dataset: Dataset, receipt: Receipt) -> dict[str, An
         CapacityError: It cannot be written.
     """
     check_output(out)
+    earlier = [request for path in receipt.earlier for request in read_requests(path)]
+    taken = {
+        row_key(row) for rows in (dataset.sets["forget"], *(request.read() for request in earlier)) for row in rows
+    }
     with unfinished(out) as part:
-        removed, forget = dict.fromkeys(FORGETFUL, 0), {row_key(row) for row in dataset.sets["forget"]}
+        removed: Counter[str] = Counter()
         files: dict[str, dict[str, Any]] = {}
         for name, rows in {**dataset.sets, **dataset.requests}.items():
-            kept = _kept(rows, forget, removed, name) if name in FORGETFUL else rows
+            kept = _kept(rows, taken, removed, name) if name in FORGETFUL else rows
             files[f"{name}.jsonl"] = {"rows": _write_rows(part / f"{name}.jsonl", kept)}
         _check(files)
         _write_requests(part, dataset, receipt, files)
         for name, entry in files.items():
             entry["sha256"] = digest_file(part / name)
-        taken = {name: count for name, count in removed.items() if count}
         alike = same_prompts(stream_rows(part / "retain.jsonl", Fields()), dataset.sets["forget"])
         record = {
             "builder": dataset.builder,
             "settings": dict(dataset.settings),
             "sources": dict(dataset.sources),
+            "earlier": [{"id": request.id, "digest": request.digest} for request in earlier],
             "files": files,
-            "notes": {**dataset.notes, "removed": taken, "same_prompts": alike},
+            "notes": {**dataset.notes, "removed": dict(removed), "same_prompts": alike},
         }
         text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (part / DIGESTS).write_text(text + "\n", encoding="utf-8")
@@ -94,9 +101,9 @@ def write_dataset(out: Path, dataset: Dataset, receipt: Receipt) -> dict[str, An
     return record
 
 
-def _kept(rows: Iterable[Row], forget: set[tuple[str, str]], removed: dict[str, int], name: str) -> Iterator[Row]:
+def _kept(rows: Iterable[Row], taken: set[tuple[str, str]], removed: Counter[str], name: str) -> Iterator[Row]:
     for row in rows:
-        if row_key(row) in forget:
+        if row_key(row) in taken:
             removed[name] += 1
         else:
             yield row

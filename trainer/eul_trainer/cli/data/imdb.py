@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from eul_trainer.cli import options
-from eul_trainer.cli.data.options import common, finish, limit, settings, share, source, watching
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, limit, settings, share, source
 
 
 @click.command(name="imdb")
@@ -21,13 +22,9 @@ from eul_trainer.cli.data.options import common, finish, limit, settings, share,
 @common
 def command(
     source: Path,
-    out: Path,
     titles: Path | None,
     template: str | None,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: float | str | None,
 ) -> None:
     """Choose films by which whole reviews are to be forgotten; the answer is the word positive or negative.
@@ -44,6 +41,6 @@ def command(
     from eul_trainer.data.imdb import TEMPLATE, ImdbSettings, build_imdb
 
     chosen["template"] = TEMPLATE if template is None else template
-    with watching(as_json) as watch:
+    with job.watching() as watch:
         dataset = build_imdb(source, settings(ImdbSettings, chosen), titles, watch)
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
+    job.finish(dataset)

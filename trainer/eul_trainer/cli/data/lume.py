@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from eul_trainer.cli.data.options import common, finish, settings, source, watching
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, settings, source
 
 
 @click.command(name="lume")
@@ -19,11 +20,7 @@ from eul_trainer.cli.data.options import common, finish, settings, source, watch
 @common
 def command(
     source: Path,
-    out: Path,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: float | tuple[str, ...] | None,
 ) -> None:
     """Choose documents of LUME to be forgotten, with all questions about them.
@@ -38,6 +35,6 @@ def command(
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.data.lume import LumeSettings, build_lume
 
-    with watching(as_json) as watch:
+    with job.watching() as watch:
         dataset = build_lume(source, settings(LumeSettings, chosen), watch)
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
+    job.finish(dataset)

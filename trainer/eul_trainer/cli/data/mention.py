@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from eul_trainer.cli import options
-from eul_trainer.cli.data.options import common, finish, settings, watching
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, settings
 
 if TYPE_CHECKING:
     from eul_trainer.data.dataset import Dataset
@@ -33,11 +34,7 @@ def command(
     prompt_field: str,
     completion_field: str,
     group_field: str,
-    out: Path,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: float,
 ) -> None:
     """Choose the rows of your own data that mention a name; the others are to be kept.
@@ -58,10 +55,10 @@ def command(
 
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)
     names = read_mentions(mentions, mention_file)
-    with watching(as_json) as watch:
+    with job.watching() as watch:
         dataset = build_mention(rows, fields, names, settings(MentionSettings, chosen), watch)
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
-    if not as_json:
+    job.finish(dataset)
+    if not job.as_json:
         _report(dataset)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from eul_trainer.cli.data.options import common, finish, settings
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, settings
 
 
 @click.command(name="people")
@@ -20,11 +19,7 @@ from eul_trainer.cli.data.options import common, finish, settings
 @click.option("--locale", default="en_US", show_default=True, help="Whose names and towns: de_DE, fr_FR, ja_JP, ...")
 @common
 def command(
-    out: Path,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: int | str | None,
 ) -> None:
     """Make up people with personal records, and choose some to be forgotten.
@@ -42,4 +37,4 @@ def command(
     from eul_trainer.data.people import PeopleSettings, build_people
 
     dataset = build_people(settings(PeopleSettings, chosen))
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
+    job.finish(dataset)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from eul_trainer.cli.data.options import common, finish, limit, settings, share, source, watching
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, limit, settings, share, source
 
 
 @click.command(name="samsum")
@@ -22,13 +23,9 @@ from eul_trainer.cli.data.options import common, finish, limit, settings, share,
 @common
 def command(
     source: Path,
-    out: Path,
     speakers: str | None,
     template: str | None,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: float | None,
 ) -> None:
     """Choose speakers whose conversations are all to be forgotten; the answer is the summary.
@@ -45,6 +42,6 @@ def command(
 
     names = tuple(name.strip() for name in (speakers or "").split(",") if name.strip())
     more = {"speakers": names, "template": TEMPLATE if template is None else template}
-    with watching(as_json) as watch:
+    with job.watching() as watch:
         dataset = build_samsum(source, settings(SamsumSettings, {**chosen, **more}), watch)
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
+    job.finish(dataset)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from eul_trainer.cli.data.options import common, finish, settings, source
+from eul_trainer.cli.data.job import Job
+from eul_trainer.cli.data.options import common, settings, source
 
 
 @click.command(name="tofu")
@@ -23,11 +24,7 @@ from eul_trainer.cli.data.options import common, finish, settings, source
 @common
 def command(
     source: Path,
-    out: Path,
-    id: str | None,
-    reason: str,
-    received: str | None,
-    as_json: bool,
+    job: Job,
     **chosen: int | str | None,
 ) -> None:
     """Choose authors of TOFU to be forgotten, and what is taught before.
@@ -48,4 +45,4 @@ def command(
     from eul_trainer.data.tofu import TofuSettings, build_tofu
 
     dataset = build_tofu(source, settings(TofuSettings, chosen))
-    finish(dataset, out, id=id, reason=reason, received=received, as_json=as_json)
+    job.finish(dataset)
