@@ -37,6 +37,11 @@ ITEMS = (
     "a wrong token",
     "a prompt longer than the context",
     "a full disk while publishing",
+    "a full disk while states are cached in training",
+    "blocks that the model does not have",
+    "an objective's weight that it does not have, or cannot have",
+    "a target of rows that the model knows by heart, or of a twin with another tokenizer",
+    "training that ruins unrelated text",
     "the server killed while swapping",
 )
 
