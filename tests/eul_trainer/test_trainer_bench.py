@@ -142,7 +142,7 @@ def test_imdb_table(benches: None, tiny_model: Path, tmp_path: Path) -> None:
         numbers = range(3 * films)
         table = {
             "id": [f"{name}{number}" for number in numbers],
-            "text": [f"A film number {number} that was seen." for number in numbers],
+            "text": [f"A {name} film number {number} was seen." for number in numbers],
             "label": ["pos" if number % 2 else "neg" for number in numbers],
             "title_id": [f"tt{name}{number // 3}" for number in numbers],
         }
@@ -157,7 +157,7 @@ def test_samsum_table(benches: None, tiny_model: Path, tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "samsum.zip", "w") as file:
         for name, count in (("train", 12), ("validation", 6), ("test", 6)):
-            talks = [f"Ann{number % 4}: where is house {number}?\nBob{number}: near." for number in range(count)]
+            talks = [f"Ann{number % 4}: where is {name} house {number}?\nBob{number}: near." for number in range(count)]
             columns = {
                 "id": [f"{name}{number}" for number in range(count)],
                 "dialogue": talks,

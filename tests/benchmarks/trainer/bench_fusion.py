@@ -46,7 +46,12 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *REFERENCES], choices=[*METHODS, *REFERENCES])
     parser.add_argument("--held-rows", type=int, default=60, help="most held-out rows of a group")
     parser.add_argument("--fit", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
+    parser.add_argument(
+        "--beside", type=Path, help="fusion.json of a run with other layers, to stand in the same table"
+    )
+    parser.add_argument("--beside-as", default="other layers", help="what is added to the names of its methods")
     parser.add_argument("--part", default="", metavar="I/N", help="train every N-th layer alone, from the I-th")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the measured model")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     return parser.parse_args(arguments)
@@ -83,6 +88,7 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
         "rows_per_request": max(len(rows) for rows in bench.inputs.requests.values()),
         "retain_rows": len(bench.inputs.retain),
         "held_rows": {name: len(rows) for name, rows in bench.inputs.held.items()},
+        "dtype": chosen.dtype,
         "fit": asdict(bench.settings),
         "own_layers": bench.own_losses(),
         "methods": {
@@ -91,8 +97,16 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
                 for count in counts
             }
             for method in chosen.methods
-        },
+        }
+        | _beside(chosen),
+        "beside": json.loads(chosen.beside.read_text())["fit"] if chosen.beside else None,
     }
+
+
+def _beside(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the methods of another run, under names that say whose layers they fuse."""
+    other = json.loads(chosen.beside.read_text())["methods"] if chosen.beside else {}
+    return {f"{name} ({chosen.beside_as})": row for name, row in other.items()}
 
 
 def write(out: Path, record: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from common.ledger import Ledger
 from common.output import mean
 
@@ -49,9 +50,12 @@ class Bench:
         self.chosen = chosen
         self.inputs: Inputs = read_inputs(chosen.data, chosen.held_rows, chosen.also_retain)
         self.settings = fit_settings(chosen.fit)
-        self.meter = Meter(load_model(chosen.model, chosen.device), self.inputs)
-        base = self.meter.model.base.fingerprint
-        identity = {"base": base, "data": self.inputs.digest, "fit": asdict(self.settings)}
+        model = load_model(chosen.model, chosen.device)
+        model.network.to(getattr(torch, chosen.dtype))
+        self.meter = Meter(model, self.inputs)
+        facts = {"base": model.base.fingerprint, "data": self.inputs.digest, "dtype": chosen.dtype}
+        identity = {**facts, "fit": asdict(self.settings)}
+        self._members: dict[tuple[int, str], Member] = {}
         self._moments: dict[tuple[tuple[str, ...], bool], tuple[Retained, Any, float]] = {}
         self.ledger = Ledger(chosen.work / "fusion.jsonl", identity)
 
@@ -81,6 +85,13 @@ class Bench:
         rows = self.inputs.requests[name]
         return own_layer(folder, self.chosen.model, name, rows, self.inputs.retain, replace(self.settings, seed=seed))
 
+    def member(self, seed: int, name: str) -> Member:
+        """Return a request's layer with its moments, read and checked once as long as the seed is the same."""
+        if (seed, name) not in self._members:
+            self._members = {key: member for key, member in self._members.items() if key[0] == seed}
+            (self._members[seed, name],) = collect([self.layer(seed, name)])
+        return self._members[seed, name]
+
     def folder(self, seed: int) -> Path:
         folder: Path = self.chosen.work / f"seed{seed}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,8 +106,7 @@ class Bench:
         """Return each request's loss under its own layer."""
         for name in names:
             if ("own", seed, name) not in self.ledger:
-                (member,) = collect([self.layer(seed, name)])
-                losses = self.meter.forget_losses(_functions(member.layers), [name])
+                losses = self.meter.forget_losses(_functions(self.member(seed, name).layers), [name])
                 self.ledger.add(("own", seed, name), losses)
         return {name: self.ledger["own", seed, name][name] for name in names}
 
@@ -126,10 +136,10 @@ class Bench:
             return *make(self.folder(seed), self.chosen.model, self.inputs, names, settings), {}
         chosen = METHODS[method]
         if chosen.on_top:
-            bundles = on_top(self.folder(seed), self.chosen.model, self.inputs, names, settings)
+            members = collect(on_top(self.folder(seed), self.chosen.model, self.inputs, names, settings))
         else:
-            bundles = [self.layer(seed, name) for name in names]
-        result, seconds = self.merged(collect(bundles), chosen)
+            members = sorted((self.member(seed, name) for name in names), key=lambda member: member.revision)
+        result, seconds = self.merged(members, chosen)
         return result.layers, seconds, dict(result.facts)
 
     def merged(self, members: Sequence[Member], chosen: Method) -> tuple[Fused, float]:

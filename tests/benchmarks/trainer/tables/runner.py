@@ -14,8 +14,9 @@ from common.output import mean
 from fusing.inputs import spread_rows
 
 from eul_serve.errors import EulError
+from eul_serve.format import read_base
 from eul_trainer.baselines.evaluated import Evaluated, WholeModel
-from eul_trainer.model import load_model
+from eul_trainer.model import load_model, resolve
 from eul_trainer.teaching.directory import TEACH_FILE, training_record, write_model
 from eul_trainer.teaching.run import teach
 from tables.case import Case, make_case
@@ -53,7 +54,9 @@ class Table:
         Returns:
             Measurements of all seeds by "split / method".
         """
-        ledger = Ledger(self.work / f"{self.task}.jsonl", {"task": self.task, "scale": self.scale.name})
+        scale = {"fit": self.scale.fit, "teach": self.scale.teach.to_json(), "splits": self.scale.splits}
+        identity = {"task": self.task, "base": read_base(resolve(self.base)).fingerprint, "scale": scale}
+        ledger = Ledger(self.work / f"{self.task}.jsonl", identity)
         found: dict[str, list[dict[str, Any]]] = {}
         for split in self.scale.splits:
             for seed in self.seeds:

@@ -42,17 +42,17 @@ def teach(epochs: int, rate: float = 1.5e-4, batch: int = 8) -> TeachSettings:
     return TeachSettings(epochs=epochs, learning_rate=rate, batch_size=batch)
 
 
-_TINY_FIT = {"batch_size": 8, "steps": 24}
+_TINY_FIT = {"batch_size": 8, "steps": 16}
 _FULL_FIT = {"batch_size": 32, "steps": 250}
 
 TOFU: dict[str, Scale] = {
     "tiny": Scale(
         name="tiny",
         splits={"1 of 5 authors": {"authors": 5, "forget_authors": 1, "rows_per_author": 5, "held_authors": 1}},
-        teach=teach(6, 2e-4),
+        teach=teach(10, 2e-4, batch=5),
         fit=_TINY_FIT,
         measured=5,
-        tokens=24,
+        tokens=16,
         note="5 authors of TOFU's 200, 5 of their 20 questions each: 25 rows taught, 5 forgotten",
     ),
     "small": Scale(
@@ -121,10 +121,10 @@ SAMSUM: dict[str, Scale] = {
     "tiny": Scale(
         name="tiny",
         splits={"10 %": {"share": 0.1}},
-        teach=teach(5, 2e-4),
+        teach=teach(6, 2e-4, batch=5),
         fit=_TINY_FIT,
         measured=6,
-        tokens=24,
+        tokens=20,
         words=60,
         extra={"train": 40, "test": 6},
         note="40 of the 14,732 training dialogues, of at most 60 words; 6 test dialogues",
