@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from eul_serve.errors import EulError, InputError
+from eul_serve.errors import EulError
 from eul_trainer.objectives import NAMES
 from eul_trainer.objectives.ascent import AscentWeights, ascent_loss
-from eul_trainer.objectives.catalog import OBJECTIVES, make_objective, make_weights
+from eul_trainer.objectives.catalog import make_objective
 from eul_trainer.objectives.dpo import DpoWeights, dpo_loss
 from eul_trainer.objectives.graddiff import GradDiffWeights, graddiff_loss
 from eul_trainer.objectives.npo import NpoWeights, npo_loss
@@ -21,7 +20,7 @@ from eul_trainer.objectives.rmu import RmuWeights, direction, rmu_loss
 from eul_trainer.objectives.simnpo import SimNpoWeights, simnpo_loss
 from eul_trainer.objectives.undial import UndialWeights, undial_loss
 from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, States, View
-from eul_trainer.settings import FitSettings, default_settings
+from eul_trainer.settings import default_settings
 
 Array = npt.NDArray[np.float64]
 
@@ -192,63 +191,3 @@ def test_rmu_descends_towards_its_target_and_the_base_model(view: View) -> None:
     assert torch.equal((student - 6.5 * direction(6, 0))[F].sign(), gradient[F].sign())
     assert torch.equal((student - view.states.teacher)[R].sign(), gradient[R].sign())
     assert not gradient[PARTS == REFUSAL].any()
-
-
-DEFAULTS = {
-    "bounded": {"alpha": 2.0, "forget": 0.3, "cap": 3.0, "task": 1.0, "gamma": 0.2, "low": 4.0, "high": 7.0,
-                "silence": 600.0, "refusal": 0.5},
-    "paper": {"alpha": 0.8, "task": 1.0, "gamma": 0.2},
-    "npo": {"beta": 0.1, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
-    "simnpo": {"beta": 4.5, "margin": 0.0, "gamma": 0.125, "alpha": 1.0, "retain": "nll"},
-    "graddiff": {"gamma": 1.0, "alpha": 1.0, "retain": "nll"},
-    "ascent": {"gamma": 1.0},
-    "dpo": {"beta": 0.1, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
-    "rmu": {"steering": 6.5, "alpha": 1200.0, "depth": 7 / 32, "direction": 0.0},
-    "undial": {"beta": 10.0, "gamma": 1.0, "alpha": 1.0, "retain": "nll"},
-}  # fmt: skip
-"""Weights as published; where from is said in each objective's file."""
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_weights_are_frozen_and_start_as_published(name: str) -> None:
-    kind = OBJECTIVES[name].weights
-    assert is_dataclass(kind)
-    assert asdict(kind()) == DEFAULTS[name]  # type: ignore[call-overload]  # a dataclass of any kind
-    assert asdict(make_weights(default_settings(name))) == DEFAULTS[name]  # 4.5 - 0.5 and 5.5 + 1.5 for the hinge
-    with pytest.raises(AttributeError):
-        setattr(kind(), fields(kind)[0].name, 0.0)
-
-
-def test_the_catalog_has_every_name() -> None:
-    assert tuple(OBJECTIVES) == NAMES
-
-
-def test_the_hinge_follows_the_target() -> None:
-    weights = make_weights(FitSettings(target_low=2.0, target_high=2.5))
-    assert (weights.low, weights.high) == (1.5, 4.0)
-    assert make_weights(FitSettings(weights={"low": 0.3})).low == 0.3
-
-
-def test_weights_are_chosen_by_name() -> None:
-    weights = make_weights(FitSettings(objective="npo", weights={"beta": 0.3}, retain_term="kl"))
-    assert asdict(weights) == {**DEFAULTS["npo"], "beta": 0.3, "retain": "kl"}
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"objective": "npo", "weights": {"bet": 1.0}}, "--weight bet: objective 'npo' has no .* beta, gamma, alpha$"),
-        ({"objective": "npo", "weights": {"retain": 1.0}}, "--weight retain: objective 'npo' has no such weight"),
-        ({"objective": "npo", "weights": {"beta": 0.0}}, "--weight beta: expected a number above 0, found 0.0"),
-        ({"objective": "simnpo", "weights": {"beta": -1.0}}, "--weight beta: expected a number above 0"),
-        ({"objective": "dpo", "weights": {"beta": 0.0}}, "--weight beta: expected a number above 0"),
-        ({"objective": "npo", "weights": {"beta": float("nan")}}, "--weight beta: expected a finite number"),
-        ({"objective": "bounded", "retain_term": "kl"}, "--retain-term: objective 'bounded' has no choice"),
-        ({"objective": "npo", "retain_term": "l2"}, "--retain-term: expected one of nll, kl"),
-        ({"objective": "dpo", "refusal": ""}, "--refusal: expected a text, as 'dpo' needs one"),
-    ],
-)
-def test_weights_that_cannot_be_are_refused(given: dict[str, object], message: str) -> None:
-    make: Callable[..., FitSettings] = FitSettings
-    with pytest.raises(InputError, match=message):
-        make(**given)

@@ -86,6 +86,12 @@ def run_tests(case: Case, arguments: list[str]) -> int:
         os._exit(status)
 
 
+def told(case: Case, status: int) -> int:
+    """Say on stderr how a run ended, and return its status."""
+    sys.stderr.write(f"{'killed' if status else 'SURVIVED'} {case.name} (line {case.mutant.line})\n")
+    return status
+
+
 def cases_of(package: str) -> list[Case]:
     """Return every mutant of a package of the trainer."""
     found = []
@@ -127,7 +133,7 @@ def main() -> int:
     cases = [case for case in cases_of(chosen.package) if chosen.only in case.name]
     started = time.perf_counter()
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        statuses = list(pool.map(lambda case: run_tests(case, arguments), cases))
+        statuses = list(pool.map(lambda case: told(case, run_tests(case, arguments)), cases))
     survivors = [case for case, status in zip(cases, statuses, strict=True) if status == 0]
     result = judge(survivors, cases, known.get("reasons", {}), complete=not chosen.only)
     result |= {"package": chosen.package, "mutants": len(cases), "seconds": round(time.perf_counter() - started, 1)}

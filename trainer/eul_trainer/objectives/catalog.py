@@ -48,7 +48,8 @@ class ObjectiveSpec:
     """Settings that differ from those of `FitSettings`."""
 
 
-_PLAIN: dict[str, Any] = {"refusal": "", "settle": 0.0}
+_UNSETTLED: dict[str, Any] = {"settle": 0.0, "shift": 0.0}
+_PLAIN: dict[str, Any] = {"refusal": "", **_UNSETTLED}
 
 
 OBJECTIVES: dict[str, ObjectiveSpec] = {
@@ -64,7 +65,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "simnpo": ObjectiveSpec(loss=simnpo_loss, weights=SimNpoWeights, defaults=_PLAIN),
     "graddiff": ObjectiveSpec(loss=graddiff_loss, weights=GradDiffWeights, defaults=_PLAIN),
     "ascent": ObjectiveSpec(loss=ascent_loss, weights=AscentWeights, defaults=_PLAIN),
-    "dpo": ObjectiveSpec(loss=dpo_loss, weights=DpoWeights, refusal=True, paired=True, defaults={"settle": 0.0}),
+    "dpo": ObjectiveSpec(loss=dpo_loss, weights=DpoWeights, refusal=True, paired=True, defaults=_UNSETTLED),
     "rmu": ObjectiveSpec(loss=rmu_loss, weights=RmuWeights, states=True, defaults=_PLAIN),
     "undial": ObjectiveSpec(loss=undial_loss, weights=UndialWeights, dense=True, defaults=_PLAIN),
 }
