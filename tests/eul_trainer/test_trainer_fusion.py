@@ -209,15 +209,12 @@ def test_a_limit_takes_the_smallest_weight_that_keeps_it(loud: list[Member], kep
         merged(loud, FuseSettings(retain_limit=rises[25] / 2), kept.model, kept.rows)
 
 
-def test_a_tenth_of_a_nat_is_the_limit_where_nothing_is_said(loud: list[Member], kept: Retained) -> None:
-    fused = merged(loud, CONCAT, kept.model, kept.rows)
-    assert 0.01 < fused.facts["retain_rise"] <= 0.1
-    assert merged(loud, FuseSettings(retain_limit=0.1), kept.model, kept.rows).facts == fused.facts
-    assert merged(loud, FuseSettings(rho_blocks="0=0.3"), kept.model, kept.rows).facts == {}
-    assert prepare(loud, FuseSettings(rho_blocks="0=0.3"), kept).settings.rho == 0.1
-    assert prepare(loud, FuseSettings(method="compress"), kept).settings.rho == 0.1
-    assert prepare(loud, FuseSettings(rho=0.7), kept).settings.retain_limit is None
-    few = merged(loud, FuseSettings(calibration_rows=1), kept.model, kept.rows)
+def test_a_tenth_is_the_weight_where_nothing_is_said(loud: list[Member], kept: Retained) -> None:
+    for settings in (CONCAT, FuseSettings(rho_blocks="0=0.3"), FuseSettings(method="compress")):
+        assert prepare(loud, settings, kept).settings.rho == 0.1
+    assert prepare(loud, FuseSettings(retain_limit=0.2), kept).settings.rho is None
+    assert merged(loud, CONCAT, kept.model, kept.rows).facts == {}
+    few = merged(loud, FuseSettings(retain_limit=0.2, calibration_rows=1), kept.model, kept.rows)
     assert few.facts["retain_rise"] == pytest.approx(kept.rises(few.layers, 1)["g0"], abs=1e-5)
 
 

@@ -404,17 +404,16 @@ def test_a_gate_is_the_linear_discriminant_of_numpy(seed: int, ridge: float) -> 
     assert not gate_of(moment(own), moment(own)).isnan().any()
 
 
-def test_the_ridge_of_a_gate_is_a_hundredth() -> None:
+def test_the_ridge_of_a_gate_is_a_tenth() -> None:
     moments = [torch.diag(torch.tensor([2.0, 2.0, 1.0])) for _ in range(2)]
     for gram, mean in zip(moments, (1.0, 0.0), strict=True):
         gram[0, 2] = gram[2, 0] = mean
-    # Variances 1 and 2 in the first direction: 1.5 within, and a ridge of a hundredth of the mean of 1.5 and 2.
-    weight = (1 / (1.5 + 0.0175)) / (1 / (1.5 + 0.0175))
-    np.testing.assert_allclose(gate_of(*moments).numpy(), [weight, 0.0, -0.5], atol=1e-6)
     moments[0][0, 1] = moments[0][1, 0] = 0.8
-    within = np.array([[1.5, 0.4], [0.4, 2.0]]) + 0.0175 * np.eye(2)
+    # Variances 1 and 2 in the first direction, 2 and 2 in the second: the mean of 1.5 and 2 is 1.75.
+    within = np.array([[1.5, 0.4], [0.4, 2.0]]) + 0.175 * np.eye(2)
     direction = np.linalg.solve(within, [1.0, 0.0])
-    np.testing.assert_allclose(gate_of(*moments)[:2].numpy(), direction / direction[0], rtol=1e-5)
+    weight = direction / direction[0]
+    np.testing.assert_allclose(gate_of(*moments).numpy(), [*weight, -weight[0] / 2], rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [True, False])

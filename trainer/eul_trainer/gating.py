@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-RIDGE = 1e-2
+RIDGE = 0.1
 """Ridge of the covariance, relative to the mean of its diagonal."""
 
 

@@ -66,10 +66,10 @@ class FitSettings:
     refusal: str = REFUSAL
     """Answer taught for forgotten questions; empty teaches none."""
 
-    settle: float = 0.3
+    settle: float = 0.1
     """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
-    shift: float = 0.0
-    """How far units are moved along the discriminant of forgotten and retained inputs before that, in their size."""
+    shift: float = 2.0
+    """How far units are moved down on retained rows before that, in their own rms on forgotten ones; 0 leaves them."""
     scale: float = 4.0
     """Largest factor (and inverse of the smallest) that brings the final layer to its target; 1 leaves it as it is."""
     unrelated_limit: float = 1.0

@@ -48,9 +48,11 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16, paper 8]")
 @click.option(
-    "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.3, other objectives 0]"
+    "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.1, other objectives 0]"
 )
-@click.option("--shift", type=float, default=None, help="How far units are moved off retained rows.  [default: 0]")
+@click.option(
+    "--shift", type=float, default=None, help="How far units move off retained rows.  [default: 2, other objectives 0]"
+)
 @click.option("--refusal", default=None, metavar="TEXT", help="Answer taught instead; '' teaches none.")
 @click.option("--activation", default=None, help="relu, gelu or silu.  [default: relu]")
 @click.option("--seed", type=int, default=None, help="Seed of the order of the rows.  [default: 0]")
@@ -128,6 +130,7 @@ def command(
     from eul_trainer.devices import find_devices
     from eul_trainer.fit import fit
     from eul_trainer.interrupt import interruptible
+    from eul_trainer.memory import advised
     from eul_trainer.model import load_model
     from eul_trainer.output import check_output
     from eul_trainer.package import request_id
@@ -153,7 +156,8 @@ def command(
     devices.wait()
     recorders = _recorders(log, tensorboard, fresh) if devices.main else []
     with progress("fit", settings.steps, quiet) as advance, interruptible() as interrupt:
-        loaded = load_model(model, devices.place(device))
+        with advised(settings, "while the model was loaded"):
+            loaded = load_model(model, devices.place(device))
         settings = asked.settings(settings, loaded, rows, fields, quiet=quiet)
         result = fit(
             loaded,

@@ -93,7 +93,7 @@ def prepare(members: Sequence[Member], settings: FuseSettings, retained: Retaine
             f"--method {settings.method}: the ranks add up to more than {MAX_RANK}; use --method compress, distil or "
             "regression"
         )
-    chosen = resolved(settings, retain=retained is not None)
+    chosen = resolved(settings)
     moments: dict[str, RetainMoments] = {}
     if retained is not None:
         moments = retained.moments(method.stack(members, chosen), inputs=method.inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eul_serve.errors import BundleMismatchError, InputError
+from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
 from eul_serve.format import Bundle, ForgottenRequest
 from eul_serve.format.bundle import STATISTICS_FILE
 from eul_serve.format.weights import LayerWeights, load_layers
@@ -82,8 +82,8 @@ def members_of(bundle: Bundle) -> list[Member]:
             f"bundle {str(bundle.path)!r}: expected {STATISTICS_FILE}, which a fused bundle needs to be fused again or "
             "revoked from, found none; it is rarely published: use the directory that eul-train fuse wrote"
         )
-    if len(store.entries) != len(bundle.manifest.parents):
-        raise InputError(f"bundle {str(bundle.path)!r}: {STATISTICS_FILE} does not match the manifest's parents")
+    if tuple(entry.revision for entry in store.entries) != bundle.manifest.parents:
+        raise BundleFormatError(f"bundle {str(bundle.path)!r}: {STATISTICS_FILE} does not match the manifest's parents")
     return [
         Member(
             request=entry.request,

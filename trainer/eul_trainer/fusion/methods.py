@@ -10,7 +10,7 @@ from eul_trainer.fusion import compress, concat, distil, gate, regression
 from eul_trainer.fusion.gated import Stack
 from eul_trainer.fusion.job import Fused, Job
 from eul_trainer.fusion.members import Member
-from eul_trainer.fusion.settings import LIMIT, RHO, FuseSettings
+from eul_trainer.fusion.settings import RHO, FuseSettings
 
 _HEAL = ("heal_steps", "heal_rate", "heal_anchor")
 _SOLVE = ("ridge", "rho", "rho_blocks")
@@ -95,19 +95,7 @@ def check_settings(settings: FuseSettings, *, retain: bool) -> Method:
     return method
 
 
-def resolved(settings: FuseSettings, *, retain: bool) -> FuseSettings:
-    """Return settings in which the weight of retained data is decided.
-
-    Args:
-        settings: The settings.
-        retain: Whether a model and retained rows are there.
-
-    Returns:
-        The settings with a limit where the method can search and nothing else is said, else with a weight.
-    """
-    reads = METHODS[settings.method].reads
-    if settings.rho is not None or settings.retain_limit is not None or "rho" not in reads:
-        return settings
-    if retain and "retain_limit" in reads and not settings.rho_blocks:
-        return replace(settings, retain_limit=LIMIT)
-    return replace(settings, rho=RHO)
+def resolved(settings: FuseSettings) -> FuseSettings:
+    """Return settings in which the weight of retained data is decided: the default, where no limit is to choose it."""
+    decided = settings.rho is not None or settings.retain_limit is not None
+    return settings if decided or "rho" not in METHODS[settings.method].reads else replace(settings, rho=RHO)

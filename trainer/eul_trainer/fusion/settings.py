@@ -13,9 +13,7 @@ from eul_trainer.allowed import check
 METHODS = ("concat", "regression", "compress", "distil", "gate")
 """Names of the methods, the default first."""
 RHO = 0.1
-"""Weight of retained data where nothing decides it."""
-LIMIT = 0.1
-"""Rise of the retained loss that is allowed where nothing else is said, nats."""
+"""Weight of retained data where none is given."""
 _RANGES: dict[str, tuple[float, float, str]] = {
     "rho": (0, 1e6, "0 to 1000000"),
     "retain_limit": (1e-6, 100, "0.000001 to 100"),
@@ -42,12 +40,12 @@ class FuseSettings:
     ridge: float = 1e-4
     """Ridge of a solve, relative to the mean of the Gram's diagonal."""
     rho: float | None = None
-    """Weight of retained data against forgotten data; read where a retain set is given. None leaves it to the limit, or
-    to RHO in a method without one."""
+    """Weight of retained data against forgotten data; read where a retain set is given. None: RHO, or what the limit
+    takes."""
     rho_blocks: str = ""
     """Weights of single blocks in place of rho, such as `0-9=0.3,29=0.01`."""
     retain_limit: float | None = None
-    """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None: LIMIT, or rho."""
+    """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None takes rho."""
     calibration_rows: int = 64
     """Most retained rows on which the rise is measured."""
     keep_energy: bool = False
