@@ -19,7 +19,9 @@ from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.scale import MOST, find_factor
 from eul_trainer.settings import FitSettings, default_settings
 
-SETTINGS = FitSettings(rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=40, batch_size=8, refusal="")
+SETTINGS = FitSettings(
+    rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=40, batch_size=8, refusal="", shift=0.0
+)
 
 
 class Curve:
@@ -107,7 +109,7 @@ def test_training_ends_past_the_lower_end_and_the_layer_is_scaled_to_the_middle(
 
 def test_a_run_out_of_steps_is_scaled_up(tiny_model: Path, rows: Rows) -> None:
     """Twelve steps do not reach the band; a factor above 1 does."""
-    settings = replace(SETTINGS, steps=9, settle=0.0, shift=0.0)
+    settings = replace(SETTINGS, steps=9, settle=0.0)
     plain = fit(load_model(str(tiny_model)), *rows, replace(settings, scale=1.0))
     assert plain.after < 8.5
     result = fit(load_model(str(tiny_model)), *rows, settings)
