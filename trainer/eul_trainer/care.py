@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eul_trainer.allowed import check
 from eul_trainer.checkpoint import EVERY
 from eul_trainer.devices import SINGLE, Devices
 from eul_trainer.interrupt import Interrupt
 from eul_trainer.runlog import Recorder
-from eul_trainer.settings import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,9 @@ def fit(
         EulError: A loss is not finite, or that of unrelated rows has risen past its limit.
     """
     care = care or Care()
-    identity = identify(model, (forget, retain, unrelated), settings, [bundle.revision for bundle in below])
+    identity = identify(
+        model.base.fingerprint, (forget, retain, unrelated), settings, [bundle.revision for bundle in below]
+    )
     found = read_checkpoint(checkpoint, identity) if checkpoint else None
     for recorder in care.recorders:
         recorder.begin(identity.digest, found.state.curve if found else [])
@@ -80,6 +82,7 @@ def fit(
     save = partial(_save, checkpoint, identity, training, state)
     follow = _follower(training, state, watch, care)
     target = Target(low=settings.target_low, high=settings.target_high)
+    _wait_for_steps(care, True)
     while state.step < settings.steps and not state.reached:
         with advised(settings, f"in step {state.step + 1}"):
             losses = training.step(state.step)
@@ -90,6 +93,7 @@ def fit(
             save()
         follow(losses)
         _end_if_asked(care, save, checkpoint, state)
+    _wait_for_steps(care, False)
     with advised(settings, "after the last step"):
         result = finish(training, state, digest_rows(forget), before, resumed)
     return replace(result, below=trained_layers(below))
@@ -130,6 +134,12 @@ def _follower(
             recorder.step(state.step, losses, pace)
 
     return follow
+
+
+def _wait_for_steps(care: Care, wait: bool) -> None:
+    """Let a signal wait for the end of the step that is being taken, or not."""
+    if care.interrupt:
+        care.interrupt.patient = wait
 
 
 def _end_if_asked(care: Care, save: Callable[[], None], checkpoint: Path | None, state: RunState) -> None:

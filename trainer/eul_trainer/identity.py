@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from eul_serve.format.digest import digest_bytes
-from eul_trainer.model import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import FitSettings
 
@@ -16,6 +15,8 @@ _NAMES = {
     "forget": "the rows to forget",
     "retain": "the rows to keep",
     "unrelated": "the unrelated rows",
+    "held_forget": "the held-out rows to forget",
+    "held_retain": "the held-out rows to keep",
     "base": "the base model",
     "below": "the bundle to train on top of",
 }
@@ -64,8 +65,8 @@ class Identity:
         ]
 
 
-_FREE = ("unrelated_limit",)
-"""Settings that a run may go on with changed: they decide when it is given up, and nothing else."""
+_FREE = ("unrelated_limit", "cache_memory", "checkpointing")
+"""Settings that a run may go on with changed: when it is given up, and what it costs; the layer is the same."""
 
 
 def _plain(settings: FitSettings) -> dict[str, Any]:
@@ -74,12 +75,12 @@ def _plain(settings: FitSettings) -> dict[str, Any]:
 
 
 def identify(
-    model: LoadedModel, rows: tuple[Sequence[Row], ...], settings: FitSettings, below: Sequence[str] = ()
+    fingerprint: str, rows: tuple[Sequence[Row], ...], settings: FitSettings, below: Sequence[str] = ()
 ) -> Identity:
     """Return the identity of a run.
 
     Args:
-        model: The base model.
+        fingerprint: Of the base model.
         rows: Rows to forget, rows to keep, and unrelated rows.
         settings: The settings.
         below: Revisions of the bundles that the layer is trained on top of.
@@ -88,7 +89,7 @@ def identify(
         The identity.
     """
     digests = {name: digest_rows(found) for name, found in zip(("forget", "retain", "unrelated"), rows, strict=True)}
-    digests["base"] = model.base.fingerprint
+    digests["base"] = fingerprint
     return Identity(
         settings={name: value for name, value in _plain(settings).items() if name not in _FREE},
         digests=digests | ({"below": " ".join(below)} if below else {}),

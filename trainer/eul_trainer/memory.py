@@ -52,15 +52,16 @@ def advice(settings: FitSettings) -> str:
     Returns:
         One line.
     """
-    found = settings.to_json()
     ways = []
-    if found.get("checkpointing") is False:
+    if not settings.checkpointing:
         ways.append("turn on --checkpointing (now off)")
     if settings.batch_size > 2:
         ways.append(f"lower --batch-size (now {settings.batch_size})")
-    if found.get("dtype") not in (None, "bfloat16"):
-        ways.append(f"use --dtype bfloat16 (now {found['dtype']})")
-    if found.get("blocks") == "all":
+    if settings.cache_memory > 0:
+        ways.append(f"lower --cache-memory (now {settings.cache_memory} MiB)")
+    if settings.dtype != "bfloat16":
+        ways.append(f"use --dtype bfloat16 (now {settings.dtype})")
+    if settings.blocks == "all":
         ways.append("put layers on the top blocks only with --blocks top-10 (now all)")
     ways.append("shorten the longest rows, or use a device with more memory")
     return "; ".join(ways)

@@ -68,8 +68,28 @@ def load_model(name: str, device: str = "cpu") -> LoadedModel:
         raise InputError(
             f"device {device!r}: expected cpu, cuda or cuda:N, as far as present: {_first(error)}"
         ) from error
+    check_finite(network, path)
     targets = tuple(ffn_modules(network))
     return LoadedModel(path=path, network=network, tokenizer=tokenizer, base=base, targets=targets)
+
+
+def check_finite(network: Network, path: Path) -> None:
+    """Refuse weights that are no numbers: they would end a run hours later, or pass for forgetting.
+
+    Args:
+        network: The model.
+        path: Its directory, for the message.
+
+    Raises:
+        InputError: A tensor has a NaN or an infinity; the message names it.
+    """
+    for name, tensor in network.state_dict().items():
+        # The extremes of a tensor with a NaN are NaN, and no mask of the tensor's size is made.
+        if tensor.is_floating_point() and not all(bound.isfinite() for bound in torch.aminmax(tensor)):
+            raise InputError(
+                f"model {str(path)!r}: tensor {name!r}: expected finite numbers, found NaN or infinity; "
+                "take an undamaged copy"
+            )
 
 
 def resolve(name: str) -> Path:

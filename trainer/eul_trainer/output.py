@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eul_serve.errors import CapacityError, InputError
@@ -22,6 +23,32 @@ def check_output(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"output {str(out)!r}: expected a new or empty directory; name another one or remove it")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all, so that even a power cut leaves the old one or the new one.
+
+    Args:
+        path: The file; its directory is made where it is not there.
+        text: Its contents.
+
+    Raises:
+        CapacityError: The disk is full, or the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise CapacityError(
+            f"file {str(path)!r}: cannot write: {error.strerror}; free space or name another"
+        ) from error
 
 
 @contextmanager

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from eul_serve.errors import CapacityError, InputError
+from eul_trainer.output import replace_file
 from eul_trainer.pace import Pace
 
 Curve = Sequence[dict[str, float]]
@@ -38,7 +38,6 @@ class JsonLog:
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self._path = path
         self._fresh = fresh
-        self._file: IO[str] | None = None
 
     def begin(self, run: str, curve: Curve) -> None:
         """Bring the file to the state after `curve`, whatever a killed run left of it.
@@ -51,20 +50,19 @@ class JsonLog:
             InputError: The file is something else, or the log of another run.
             CapacityError: The file cannot be written.
         """
-        try:
-            kept = self._kept(run)
-            lines = [json.dumps({"event": "start", "run": run, "time": round(time.time(), 3)})]
-            for number, losses in enumerate(curve, 1):
-                lines += [kept.get(key, line) for key, line in _lines(number, losses, {})]
-            _replace(self._path, "".join(line + "\n" for line in lines))
-            self._file = self._path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise self._cannot(error) from error
+        kept = self._kept(run)
+        lines = [json.dumps({"event": "start", "run": run, "time": round(time.time(), 3)})]
+        for number, losses in enumerate(curve, 1):
+            lines += [kept.get(key, line) for key, line in _lines(number, losses, {})]
+        replace_file(self._path, "".join(line + "\n" for line in lines))
 
     def _kept(self, run: str) -> dict[tuple[str, int], str]:
-        if not self._path.exists():
+        try:
+            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
             return {}
-        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise InputError(f"log {str(self._path)!r}: cannot read: {error.strerror}; name another file") from error
         found = [(line, _parsed(line)) for line in lines if line.strip()]
         first = found[0][1] if found else {"event": "start", "run": run}
         if first.get("event") != "start":
@@ -89,16 +87,13 @@ class JsonLog:
         Raises:
             CapacityError: The file cannot be written.
         """
-        if self._file is None:
-            raise AssertionError("a log takes steps only after it has begun")
         try:
-            self._file.write("".join(line + "\n" for _, line in _lines(number, losses, pace.to_json())))
-            self._file.flush()
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(line + "\n" for _, line in _lines(number, losses, pace.to_json())))
         except OSError as error:
-            raise self._cannot(error) from error
-
-    def _cannot(self, error: OSError) -> CapacityError:
-        return CapacityError(f"log {str(self._path)!r}: cannot write: {error.strerror}; free space or name another")
+            raise CapacityError(
+                f"log {str(self._path)!r}: cannot write: {error.strerror}; free space, and run the line again"
+            ) from error
 
 
 class TensorBoard:
@@ -153,16 +148,3 @@ def _parsed(line: str) -> dict[str, Any]:
     except ValueError:  # the torn last line of a killed run
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

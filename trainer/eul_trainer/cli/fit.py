@@ -15,7 +15,9 @@ from eul_trainer.cli.progress import Words, progress
 from eul_trainer.cli.speed import speed
 
 if TYPE_CHECKING:
+    from eul_trainer.model import LoadedModel
     from eul_trainer.runlog import Recorder
+    from eul_trainer.settings import FitSettings
 
 
 @click.command(name="fit")
@@ -130,8 +132,6 @@ def command(
     from eul_trainer.devices import find_devices
     from eul_trainer.fit import fit
     from eul_trainer.interrupt import interruptible
-    from eul_trainer.memory import advised
-    from eul_trainer.model import load_model
     from eul_trainer.output import check_output
     from eul_trainer.package import request_id
     from eul_trainer.records import Fields, read_rows
@@ -156,8 +156,7 @@ def command(
     devices.wait()
     recorders = _recorders(log, tensorboard, fresh) if devices.main else []
     with progress("fit", settings.steps, quiet) as advance, interruptible() as interrupt:
-        with advised(settings, "while the model was loaded"):
-            loaded = load_model(model, devices.place(device))
+        loaded = _load(model, devices.place(device), settings)
         settings = asked.settings(settings, loaded, rows, fields, quiet=quiet)
         result = fit(
             loaded,
@@ -181,6 +180,14 @@ def command(
     written = write(out, name, loaded, result, settings, **run)
     checkpoint.unlink(missing_ok=True)
     report(written, result, settings, as_json)
+
+
+def _load(model: str, device: str, settings: FitSettings) -> LoadedModel:
+    from eul_trainer.memory import advised
+    from eul_trainer.model import load_model
+
+    with advised(settings, "while the model was loaded"):
+        return load_model(model, device)
 
 
 def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from eul_serve.errors import CapacityError, EulError
 from eul_serve.failure import report
 
 COMMANDS = {
@@ -18,6 +19,7 @@ COMMANDS = {
     "teach": "eul_trainer.cli.teach",
     "baseline": "eul_trainer.cli.baseline",
     "fit": "eul_trainer.cli.fit",
+    "sweep": "eul_trainer.cli.sweep",
     "fuse": "eul_trainer.cli.fuse",
     "revoke": "eul_trainer.cli.revoke",
     "batch": "eul_trainer.cli.batch",
@@ -70,6 +72,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = group.main(args=arguments, prog_name="eul-train", standalone_mode=False)
     except BaseException as error:
+        if os.environ.get("RANK", "0") != "0" and isinstance(error, EulError) and not isinstance(error, CapacityError):
+            return error.exit_status  # of several processes all have the same error, and the first one says it
         return report(error, program="eul-train", as_json="--json" in arguments)
     return result if isinstance(result, int) else 0
 

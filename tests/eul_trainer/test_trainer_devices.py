@@ -1,0 +1,132 @@
+"""Two processes take the steps of one: same objective, same layer, one writer."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from eul_trainer.devices import SINGLE, Devices, gradients
+from eul_trainer.objectives.terms import counted_over, loudness, mean
+from eul_trainer.schedule import Draw
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def line(tiny_model: Path, data: Path) -> list[str]:
+    words = ["fit", "--model", tiny_model, "--forget", data / "first.jsonl", "--retain", data / "retain.jsonl",
+             "--rank", "4", "--target-low", "90", "--target-high", "91", "--steps", "10", "--scale", "1",
+             "--checkpoint-every", "3", "--json"]  # fmt: skip
+    return list(map(str, words))
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def together(forker: Any, line: list[Any], count: int = 2, **env: str) -> list[tuple[int, str]]:
+    """Run a line in several processes, as a launcher would start them."""
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
+              "LOCAL_WORLD_SIZE": str(count), **env}  # fmt: skip
+    children = [forker.start(line, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)]
+    return [forker.finish(child) for child in children]
+
+
+def assert_close(first: Path, second: Path) -> None:
+    one, other = (safetensors.torch.load_file(folder / WEIGHTS) for folder in (first, second))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=0, atol=1e-5)
+
+
+def alone(forker: Any, line: list[Any]) -> None:
+    status, told = forker.finish(forker.start(line))
+    assert status == 0, told
+
+
+def test_two_processes_give_the_layer_of_one(forker: Any, line: list[str], tmp_path: Path) -> None:
+    """A batch of 5 over 2 processes: shares of unequal rows and tokens."""
+    line = [*line, "--batch-size", "5"]
+    alone(forker, [*line, "--out", tmp_path / "one"])
+    log = tmp_path / "log.jsonl"
+    first, second = together(forker, [*line, "--out", tmp_path / "two", "--log", log])
+    assert (first[0], second) == (0, (0, "")), first[1]
+    assert_close(tmp_path / "one", tmp_path / "two")
+    assert json.loads(first[1].splitlines()[-1])["path"] == str(tmp_path / "two")
+    steps = [json.loads(text) for text in log.read_text().splitlines()[1:]]
+    curve = json.loads((tmp_path / "one" / "run.json").read_text())["curve"]
+    for found in steps:
+        if found["event"] == "step":
+            assert found["loss"] == pytest.approx(curve[found["step"] - 1]["loss"], rel=1e-5)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_process_without_rows_steps_with_the_others(forker: Any, line: list[str], tmp_path: Path) -> None:
+    """The paper's batches of 2 rows over 3 processes; npo takes means over rows."""
+    for objective in ("paper", "npo"):
+        words = [*line, "--objective", objective, "--batch-size", "2", "--steps", "4", "--learning-rate", "0.002"]
+        words += ["--unrelated-limit", "0"]
+        alone(forker, [*words, "--out", tmp_path / f"{objective}-1"])
+        told = together(forker, [*words, "--out", tmp_path / f"{objective}-3"], count=3)
+        assert [status for status, _ in told] == [0, 0, 0], told
+        assert_close(tmp_path / f"{objective}-1", tmp_path / f"{objective}-3")
+
+
+def test_an_error_that_all_processes_have_is_said_once(forker: Any, line: list[str], tmp_path: Path) -> None:
+    told = together(forker, [*line[:-1], "--out", tmp_path / "out", "--rank", "0"])
+    assert [status for status, _ in told] == [2, 2]
+    assert told[0][1].startswith("eul-train: --rank: expected 1 to")
+    assert told[1][1] == ""
+
+
+class Second(Devices):
+    index, count = 1, 3
+
+
+def test_shares_are_disjoint_whole_and_keep_pairs_together() -> None:
+    drawn = Draw(forget=(1, 2, 3, 4), retain=(5, 6, 7), refusal=(1, 2, 3, 4))
+    assert SINGLE.share(drawn) == drawn
+    assert Second().share(drawn) == Draw(forget=(2,), retain=(6,), refusal=(2,))
+    assert Second().main is False
+
+
+def parts(compute: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, cuts: list[int]) -> list[torch.Tensor]:
+    """What each of three processes computes of its share; the counts of all are known beforehand."""
+    found = []
+    for share in values.split(cuts):
+        with counted_over(lambda count: len(values)):
+            found.append(compute(share))
+    return found
+
+
+def test_parts_of_a_mean_add_up_to_the_mean() -> None:
+    """Mean of 1..6 is 3.5, from shares of 1, 0 and 5 values: 1/6 + 0 + 20/6."""
+    values = torch.arange(1.0, 7.0)
+    assert [part.item() for part in parts(mean, values, [1, 0, 5])] == pytest.approx([1 / 6, 0, 20 / 6])
+    assert mean(values).item() == 3.5
+    assert mean(values[:0]).item() == 0
+
+
+def test_parts_of_the_loudness_add_up() -> None:
+    y = torch.arange(1.0, 13.0).view(6, 2)
+    delta = y.flip(0)
+    whole = loudness([(y, delta), (2 * y, delta)])
+    found = parts(lambda share: loudness([(share, share.flip(1)), (2 * share, share.flip(1))]), y, [1, 0, 5])
+    expected = loudness([(y, y.flip(1)), (2 * y, y.flip(1))])
+    assert sum(part.item() for part in found) == pytest.approx(expected.item(), rel=1e-6)
+    assert whole.item() > 0
+
+
+def test_a_parameter_without_a_gradient_counts_as_zeros() -> None:
+    one, two = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    (one * 2).sum().backward()
+    assert [found.tolist() for found in gradients([one, two])] == [[2, 2], [0, 0, 0]]
