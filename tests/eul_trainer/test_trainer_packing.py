@@ -54,6 +54,9 @@ def test_what_rows_begin_with_is_packed_once() -> None:
     assert paths[1] == paths[2]
     short = pack([(1, 2, 3, 4), (1, 2, 3, 5)], CPU)[0]
     assert len(short.ids) == 8  # three tokens are not worth a segment
+    asked, paths = pack([(1, 2, 3, 4), (1, 2, 3, 5)], CPU, prefix=2)
+    assert len(asked.ids) == 6
+    assert [path[:2] for path in paths] == [[0, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("window", [None, 3])

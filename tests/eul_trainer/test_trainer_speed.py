@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from eul_serve.format import ForgottenRequest, Manifest, describe_files, read_base, write_bundle
+from eul_serve.format.digest import digest_bytes
+from eul_serve.format.weights import dump_layers
+from eul_serve.peft import layers_of, load
 from eul_trainer.fit import prepare
 from eul_trainer.model import load_model
 from eul_trainer.objectives.view import Losses
@@ -122,7 +127,7 @@ def test_states_below_the_trained_blocks_are_kept_and_read(tiny_model: Path) -> 
     known = training.runner.known
     assert known is not None
     assert known.first == 1
-    batch = training.runner.batch(training.sets.retain[:3])
+    batch = training.runner.batch([*training.sets.retain[:3], *training.sets.refusal])
     states = known.states(batch)
     assert states is not None
     torch.testing.assert_close(states, training.runner.lower(batch, 1).detach(), rtol=1e-5, atol=1e-6)
@@ -135,6 +140,27 @@ def test_states_below_the_trained_blocks_are_kept_and_read(tiny_model: Path) -> 
     assert len(training.parameters) == 3
 
 
+def test_a_bundle_with_layers_on_some_blocks_loads_in_peft(tiny_model: Path, tmp_path: Path) -> None:
+    training = prepare(load_model(str(tiny_model)), FORGOTTEN, KEPT, settings_for("bounded", blocks="top-1"))
+    loosen(training.parameters, "layer")
+    network, config = training.trainable.network, training.trainable.config
+    layers = layers_of(network)
+    assert list(layers) == ["model.layers.1.mlp"]
+    files = {
+        "adapter_config.json": config.to_bytes(),
+        "adapter_model.safetensors": dump_layers(layers),
+        "README.md": b"-",
+    }
+    request = ForgottenRequest(id="r", data=digest_bytes(b"r"), units=None)
+    manifest = Manifest(base=read_base(tiny_model), requests=(request,), files=describe_files(files))
+    write_bundle(tmp_path / "bundle", manifest, files)
+    ids = torch.arange(20)[None]
+    found = load(tiny_model, tmp_path / "bundle")(ids).logits
+    torch.testing.assert_close(found, network(ids).logits)
+    with training.trainable.off():
+        assert not torch.allclose(found, network(ids).logits)
+
+
 def test_a_bfloat16_base_keeps_float32_layers_and_nearly_the_losses(tiny_model: Path) -> None:
     _, exact, _ = fast(tiny_model, settings_for("bounded"))
     training, rounded, found = fast(tiny_model, settings_for("bounded", dtype="bfloat16"))
@@ -142,3 +168,37 @@ def test_a_bfloat16_base_keeps_float32_layers_and_nearly_the_losses(tiny_model: 
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
     assert rounded.total.item() == pytest.approx(exact.total.item(), rel=0.02)
     assert rounded.parts["retain"].item() == pytest.approx(exact.parts["retain"].item(), rel=0.01)
+
+
+def test_the_step_benchmark_runs_and_finds_equal_losses(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench_step
+
+    rows = [{"question": row.prompt, "answer": row.completion} for row in [*FORGOTTEN, *KEPT] * 3]
+    path = tmp_path / "tofu.json"
+    path.write_text(
+        "".join(json.dumps({**row, "question": f"{n} {row['question']}"}) + "\n" for n, row in enumerate(rows))
+    )
+    out = tmp_path / "step.json"
+    line = [str(tiny_model), "--repeats", "1", "--tofu", str(path), "--batch-size", "4", "--rows", "tofu"]
+    assert bench_step.main([*line, "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert json.loads(capsys.readouterr().out) == found
+    assert found["step_speedup"] == found["rows"]["tofu"]["float32"]["speedup"] > 0
+    assert found["rows"]["tofu"]["float32"]["tokens"]["packed"] < found["rows"]["tofu"]["float32"]["tokens"]["plain"]
+    assert str(tmp_path) not in out.read_text()
+
+
+def test_the_memory_benchmark_measures_every_way(tiny_model: Path, tmp_path: Path) -> None:
+    import bench_memory
+
+    path = tmp_path / "tofu.json"
+    rows = [{"question": row.prompt, "answer": row.completion} for row in [*FORGOTTEN, *KEPT] * 3]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = [str(tiny_model), "--steps", "1", "--batch-size", "4", "--tofu", str(path)]
+    found = {
+        way: bench_memory.run_way(bench_memory.options([*line, "--way", way])) for way in ("copied", "checkpointed")
+    }
+    assert found["copied"]["loss"] == pytest.approx(found["checkpointed"]["loss"], rel=1e-4)
+    assert found["copied"]["peak_mib"] > 0

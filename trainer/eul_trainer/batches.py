@@ -57,7 +57,7 @@ def collate(examples: Sequence[Example], prefix: int, device: torch.device) -> B
     Returns:
         The batch.
     """
-    packing, paths = pack([(*example.prompt, *example.answer[:-1]) for example in examples], device)
+    packing, paths = pack([(*example.prompt, *example.answer[:-1]) for example in examples], device, prefix)
     places = [path[len(example.prompt) - 1 :] for path, example in zip(paths, examples, strict=True)]
     return Batch(
         examples=tuple(examples),

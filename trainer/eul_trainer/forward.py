@@ -37,7 +37,7 @@ class Runner:
         self.pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
         self.prefix = 0 if model.encoder_decoder else shared_prefix(examples)
         """First tokens that all examples share."""
-        self._weight: torch.Tensor | None = None
+        self._wide: torch.Tensor | None = None  # a frozen head in float32, where the model is not
 
     @property
     def width(self) -> int:
@@ -87,10 +87,12 @@ class Runner:
         return expect(hidden, self._head(), targets)
 
     def _head(self) -> torch.Tensor:
-        if self._weight is None:
-            weight: torch.Tensor = self.network.get_output_embeddings().weight.detach()
-            self._weight = weight.float()  # no copy where it is float32
-        return self._weight
+        weight: torch.Tensor = self.network.get_output_embeddings().weight.detach()
+        if weight.dtype == torch.float32:
+            return weight
+        if self._wide is None:
+            self._wide = weight.float()
+        return self._wide
 
 
 def _encoder_decoder(network: Network, batch: Batch) -> torch.Tensor:

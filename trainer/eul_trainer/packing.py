@@ -34,12 +34,13 @@ class _Segment:
     own: list[int]
 
 
-def pack(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Packing, list[list[int]]]:
+def pack(rows: Sequence[Sequence[int]], device: torch.device, prefix: int = 0) -> tuple[Packing, list[list[int]]]:
     """Lay rows out as a tree.
 
     Args:
         rows: Token ids of each row, none of them empty.
         device: Where the tensors go.
+        prefix: First tokens that all rows share, which are packed once however few they are.
 
     Returns:
         The packing, and the packed index of each row's tokens.
@@ -51,7 +52,8 @@ def pack(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Packing, 
     waiting = [(sorted(range(len(rows)), key=lambda row: tuple(rows[row])), 0)]
     while waiting:
         group, start = waiting.pop()
-        for cluster, end in _clusters(rows, group, start):
+        found = [(group, prefix)] if start < prefix else _clusters(rows, group, start)
+        for cluster, end in found:
             first = cluster[0]
             own = list(range(len(ids), len(ids) + end - start))
             segments.append(_Segment(list(paths[first]), own))
@@ -65,7 +67,7 @@ def pack(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Packing, 
     return _tensors(ids, places, segments, device), paths
 
 
-def _clusters(rows: Sequence[Sequence[int]], group: Sequence[int], start: int) -> Iterator[tuple[list[int], int]]:
+def _clusters(rows: Sequence[Sequence[int]], group: list[int], start: int) -> Iterator[tuple[list[int], int]]:
     """Split sorted rows that agree up to `start` into clusters, each with the end of what its rows share."""
     cluster, end = [group[0]], len(rows[group[0]])
     for row in group[1:]:

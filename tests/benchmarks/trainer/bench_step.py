@@ -7,9 +7,10 @@ plain   a careful loop with transformers and PEFT (stepping/plain.py): a teacher
 fast    the trainer's own step
 floor   forward and backward of the trainer's packed activations alone: no head, no losses, no optimiser
 
-All three take the same steps on the same rows, in turn; the losses of plain and fast are compared in every step. What
-the trainer does once before its first step (the teacher's pass over all rows) is `before_seconds`, and
-`speedup_of_30_steps` counts it in. The headline `step_speedup` is that of float32 on TOFU rows.
+All three take the same steps on the same rows, in turn, from the same parameters; the losses of plain and fast are
+compared in every step, and the run ends where they differ. What the trainer does
+once before its first step (the teacher's pass over all rows) is `before_seconds`, and `speedup_of_30_steps` counts it
+in. The headline `step_speedup` is that of float32 on TOFU rows.
 """
 
 from __future__ import annotations
@@ -66,10 +67,17 @@ def measure(model: str, rows: Pair, settings: FitSettings, repeats: int) -> dict
         "fast": lambda number: fast.step(number)["loss"],
         "floor": lambda number: activations(fast, number),
     }
-    seconds = interleaved(ways, repeats, TOLERANCE[settings.dtype])
+
+    def align() -> None:
+        with torch.no_grad():
+            for name, parameter in plain.parameters.items():
+                parameter.copy_(fast.parameters[name])
+
+    seconds, gap = interleaved(ways, repeats, TOLERANCE[settings.dtype], align)
     middle = {name: statistics.median(found) for name, found in seconds.items()}
     return {
         **{name: summarised(found) for name, found in seconds.items()},
+        "loss_gap": gap,
         "before_seconds": before,
         "speedup": middle["plain"] / middle["fast"],
         "speedup_of_30_steps": RUN * middle["plain"] / (before + RUN * middle["fast"]),

@@ -7,28 +7,32 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
 """Largest difference of two losses, relative to the larger of 1 and the loss."""
 
 Step = Callable[[int], float | None]
 """Takes the step of a number and returns its loss, or None where it has none to compare."""
 
 
-def interleaved(ways: Mapping[str, Step], repeats: int, tolerance: float) -> dict[str, list[float]]:
+def interleaved(
+    ways: Mapping[str, Step], repeats: int, tolerance: float, align: Callable[[], None]
+) -> tuple[dict[str, list[float]], float]:
     """Take the same steps in every way, one after the other, so that a busy machine slows all of them alike.
 
     Args:
         ways: The ways by name.
         repeats: Steps that are counted, after one that warms up.
         tolerance: Largest difference of the losses.
+        align: Gives all ways the same parameters; called after every step, and not timed.
 
     Returns:
-        Seconds of each step, by name.
+        Seconds of each step, by name, and the largest difference of the losses that was seen.
 
     Raises:
         AssertionError: Two ways disagree about a loss: they are not doing the same.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    widest = 0.0
     for number in range(repeats + 1):
         losses = {}
         for name, step in ways.items():
@@ -38,10 +42,12 @@ def interleaved(ways: Mapping[str, Step], repeats: int, tolerance: float) -> dic
                 seconds[name].append(time.perf_counter() - start)
             if loss is not None:
                 losses[name] = loss
-        gap = max(losses.values()) - min(losses.values())
-        if gap > tolerance * max(1.0, *map(abs, losses.values())):
+        gap = (max(losses.values()) - min(losses.values())) / max(1.0, *map(abs, losses.values()))
+        widest = max(widest, gap)
+        if gap > tolerance:
             raise AssertionError(f"step {number}: losses differ by {gap:.2g}: {losses}")
-    return seconds
+        align()
+    return seconds, widest
 
 
 def summarised(seconds: list[float]) -> dict[str, Any]:
