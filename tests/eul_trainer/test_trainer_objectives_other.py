@@ -12,14 +12,16 @@ import torch
 from eul_serve.errors import EulError
 from eul_trainer.objectives import NAMES
 from eul_trainer.objectives.ascent import AscentWeights, ascent_loss
+from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss
 from eul_trainer.objectives.catalog import make_objective
 from eul_trainer.objectives.dpo import DpoWeights, dpo_loss
 from eul_trainer.objectives.graddiff import GradDiffWeights, graddiff_loss
 from eul_trainer.objectives.npo import NpoWeights, npo_loss
+from eul_trainer.objectives.paper import PaperWeights, paper_loss
 from eul_trainer.objectives.rmu import RmuWeights, direction, rmu_loss
 from eul_trainer.objectives.simnpo import SimNpoWeights, simnpo_loss
 from eul_trainer.objectives.undial import UndialWeights, undial_loss
-from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, States, View
+from eul_trainer.objectives.view import FORGET, MASKED, REFUSAL, RETAIN, Losses, States, View
 from eul_trainer.settings import default_settings
 
 Array = npt.NDArray[np.float64]
@@ -74,6 +76,49 @@ def keep_term(view: View, kind: str) -> float:
 def assert_losses(found: Losses, total: float, **parts: float) -> None:
     assert found.total.item() == pytest.approx(total, rel=1e-4)
     assert {name: part.item() for name, part in found.parts.items()} == pytest.approx(parts, rel=1e-4)
+
+
+def divergences(view: View) -> Array:
+    student, teacher = log_softmax(view.logits), log_softmax(view.teacher)
+    found: Array = (np.exp(teacher) * (teacher - student)).sum(1)
+    return found
+
+
+def test_bounded_averages_each_term_over_its_own_tokens(view: View) -> None:
+    losses, own, kl = nll(view, view.logits), nll(view, view.teacher), divergences(view)
+    outputs = [(torch.tensor([[1.0, 1.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))]  # 1/2 and 1/4
+    weights = {"alpha": 1.1, "forget": 0.4, "cap": 1.5, "task": 1.3, "gamma": 0.6, "silence": 3.0, "refusal": 0.7}
+    found = bounded_loss(replace(view, outputs=outputs), BoundedWeights(low=2.0, high=3.0, **weights))
+    excess = np.maximum(losses[R] - own[R], 0).mean()
+    hinge = (np.maximum(2 - losses[F], 0) + np.maximum(losses[F] - 3, 0)).mean()
+    refused = losses[PARTS == REFUSAL].mean()
+    total = 1.1 * kl[R].mean() - 0.4 * np.minimum(kl[F], 1.5).mean() + 1.3 * excess + 0.6 * hinge
+    assert 0 < (kl[F] > 1.5).sum() < F.sum()  # so that every bound is seen
+    assert 0 < excess
+    parts = {
+        "forget": losses[F].mean(),
+        "retain": losses[R].mean(),
+        "kl_forget": kl[F].mean(),
+        "kl_retain": kl[R].mean(),
+    }
+    more = {"hinge": hinge, "loudness": 0.375, "refusal": refused}
+    assert_losses(found, total + 3 * 0.375 + 0.7 * refused, **parts, **more)
+
+
+def test_paper_averages_each_term_over_its_own_tokens(view: View) -> None:
+    losses, kl = nll(view, view.logits), divergences(view)
+    parts = {
+        "forget": losses[F].mean(),
+        "retain": losses[R].mean(),
+        "kl_forget": kl[F].mean(),
+        "kl_retain": kl[R].mean(),
+    }
+    total = 1.1 * kl[R].mean() - kl[F].mean() + 1.3 * losses[R].mean()
+    weights = PaperWeights(alpha=1.1, task=1.3, gamma=0.6)
+    assert_losses(paper_loss(view, weights), total - 0.6 * losses[F].mean(), **parts)
+    words = replace(view, part=torch.from_numpy(np.where(PARTS == REFUSAL, MASKED, PARTS)), masked=True)
+    language = losses[PARTS == REFUSAL].mean()
+    assert_losses(paper_loss(words, weights), total - 0.6 * language, masked=language, **parts)
 
 
 def test_ascent_is_minus_the_forgotten_loss(view: View) -> None:
