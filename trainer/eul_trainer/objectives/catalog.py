@@ -113,7 +113,7 @@ def make_weights(settings: FitSettings) -> Any:  # noqa: ANN401  # every objecti
     kind = OBJECTIVES[settings.objective].weights
     known = [item.name for item in fields(kind)]
     numbers = [name for name in known if name != "retain"]
-    unknown = sorted(settings.weights.keys() - set(numbers))
+    unknown = [name for name in settings.weights if name not in numbers]
     if unknown:
         raise InputError(
             f"--weight {unknown[0]}: objective {settings.objective!r} has no such weight; it has {', '.join(numbers)}"
