@@ -16,11 +16,12 @@ import torch
 from eul_serve.format import Bundle
 from eul_serve.format.weights import LayerWeights
 from eul_serve.peft import layers_of
+from eul_trainer.checkpoint import RunState
+from eul_trainer.finish import finish
 from eul_trainer.fit import fit, prepare
 from eul_trainer.model import load_model
-from eul_trainer.records import Row
+from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import FitSettings
-from eul_trainer.settle import settle
 from eul_trainer.stop import Target, probe_now
 from eul_trainer.training import Training
 from fusing.inputs import Inputs
@@ -105,30 +106,28 @@ def _continue(
 ) -> Layers:
     """Train a layer on one request more, from where it stands, with the product's own step and stop."""
     training = prepare(load_model(model), rows, retain, settings)
+    before = training.measure()
     if layers is not None:
         _copy(layers, layers_of(training.trainable.network))
-    target = Target(low=settings.target_low, high=settings.target_high)
-    _train(training, target)
-    settle(training, settings.settle)
-    return layers_of(training.trainable.network)
+    state = _train(training, Target(low=settings.target_low, high=settings.target_high))
+    return finish(training, state, digest_rows(rows), before, 0).layers
 
 
-def _train(training: Training, target: Target) -> None:
-    probes: list[float] = []
-    best: tuple[float, dict[str, torch.Tensor]] | None = None
+def _train(training: Training, target: Target) -> RunState:
+    """Take steps until the forget loss is at its target; return the state nearest to it."""
+    state, probes = RunState(), list[float]()
     for step in range(training.settings.steps):
         training.step(step)
         if not probe_now(step, probes, target) and step + 1 < training.settings.steps:
             continue
         probes.append(training.probe())
-        if best is None or target.better(probes[-1], best[0]):
-            best = (probes[-1], {name: part.detach().clone() for name, part in training.parameters.items()})
-        if target.passed(probes[-1]):
+        passed = target.passed(probes[-1])
+        if passed or target.better(probes[-1], state.best_loss):
+            state.best = {name: part.detach().clone() for name, part in training.parameters.items()}
+            state.best_loss, state.best_step = probes[-1], step + 1
+        if passed:  # finishing scales what went past the target back to it
             break
-    assert best is not None
-    with torch.no_grad():
-        for name, tensor in best[1].items():
-            training.parameters[name].copy_(tensor)
+    return state
 
 
 @torch.no_grad()
