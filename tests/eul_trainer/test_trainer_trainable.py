@@ -121,6 +121,13 @@ def test_rmu_sees_the_states_of_its_block_and_of_the_base_model(tiny_model: Path
     torch.testing.assert_close(view.states.student, view.states.teacher, rtol=1e-3, atol=1e-4)  # nothing has moved yet
 
 
+def test_rmu_cannot_steer_a_block_below_all_layers(tiny_model: Path, rows: Rows) -> None:
+    settings = override(default_settings("rmu"), {**SMALL, "blocks": "top-1"})
+    with pytest.raises(InputError, match="steered block is below all trained ones; raise --weight depth"):
+        fit(load_model(str(tiny_model)), *rows, settings)
+    fit(load_model(str(tiny_model)), *rows, replace(settings, weights={"depth": 0.5}))
+
+
 def test_the_steered_block_is_found_by_its_share_of_the_depth(make_layout: MakeLayout, tmp_path: Path) -> None:
     for kind, path in (("llama", "model.layers.{}"), ("gpt2", "transformer.h.{}"), ("t5", "decoder.block.{}")):
         network = load_model(str(make_layout(kind, tmp_path))).network

@@ -157,7 +157,8 @@ class Training:
 
 
 def _diverged(settings: FitSettings, number: int) -> str:
-    known = "its forget terms have no bound; use --objective bounded, or" if settings.objective == "paper" else ""
+    unbounded = settings.objective in ("paper", "graddiff", "ascent")
+    known = "its forget terms have no bound; use --objective bounded, or" if unbounded else ""
     return (
         f"training diverged at step {number + 1}: a loss is not finite with objective {settings.objective!r}; "
         f"{known} lower --learning-rate (now {settings.learning_rate}); nothing was written"

@@ -71,9 +71,9 @@ def report(written: dict[str, str], result: FitResult, settings: FitSettings, as
     scaled = f", scaled by {result.scale:.2f}" if result.scale != 1 else ""
     click.echo(f"forget loss {result.before:.2f} -> {result.after:.2f} nats after {result.steps} steps{scaled}")
     if not result.reached and settings.objective != "paper":
+        short = result.after < settings.target_low
+        words = "was not reached: raise --steps or --rank" if short else "was passed: lower --learning-rate"
         click.echo(
-            f"the target of {settings.target_low} to {settings.target_high} was not reached: raise --steps or "
-            "--rank, or change the target",
-            err=True,
+            f"the target of {settings.target_low} to {settings.target_high} {words}, or change the target", err=True
         )
     click.echo(f"wrote {written['path']} {KINDS[written['kind']] if 'kind' in written else written['revision']}")
