@@ -42,6 +42,8 @@ ITEMS = (
     "an objective's weight that it does not have, or cannot have",
     "a target of rows that the model knows by heart, or of a twin with another tokenizer",
     "training that ruins unrelated text",
+    "a batch that was planned with other settings, or a request that changed",
+    "a request of a batch that fails, or a worker that is killed",
     "the server killed while swapping",
 )
 

@@ -105,6 +105,10 @@ def test_what_cannot_be_honoured_is_refused_before_any_work(tiny_model: Path, tm
         plan(tmp_path, tiny_model, batch, [row(5)], fit=FitSettings(rank=3000))
     with pytest.raises(InputError, match="--method: expected one of"):
         plan(tmp_path, tiny_model, batch, [row(5)], fuse_method="average")
+    with pytest.raises(InputError, match="--fuse-method gate: the bundle format cannot hold it"):
+        plan(tmp_path, tiny_model, batch, [row(5)], fuse_method="gate")
+    with pytest.raises(InputError, match="--fuse-method regression: reads moments of the layers' inputs"):
+        plan(tmp_path, tiny_model, batch, [row(5)], fuse_method="regression")
     with pytest.raises(InputError, match="--retries: expected 0 to 100, found -1"):
         plan(tmp_path, tiny_model, batch, [row(5)], retries=-1)
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
 from typing import Any, TypeAlias
 
 from eul_serve.errors import CapacityError, EngineError, InputError
@@ -59,7 +60,13 @@ class RayPool:
             cpus: Processors for each.
             device: Where a worker computes; a CUDA device takes one GPU of the cluster.
         """
-        self._ray = _connect(address, jobs, cpus)
+        self._said = contextlib.ExitStack()
+        self._said.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints what its nodes report
+        try:
+            self._ray = _connect(address, jobs, cpus)
+        except BaseException:
+            self._said.close()
+            raise
         self._tasks: dict[Any, Task] = {}
         gpus = 1 if device.startswith("cuda") else 0
         self.jobs = jobs or max(1, int(self._ray.cluster_resources().get("CPU", 1)) // cpus)
@@ -104,6 +111,7 @@ class RayPool:
                 self._ray.cancel(reference, force=True)
         self._tasks.clear()
         self._ray.shutdown()
+        self._said.close()
 
 
 def check_address(address: str) -> None:

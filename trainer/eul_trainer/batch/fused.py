@@ -15,6 +15,7 @@ from eul_trainer.batch.plan import BatchSettings, Plan
 from eul_trainer.encoding import context_limit, encode
 from eul_trainer.forward import Runner
 from eul_trainer.fusion.fuse import fuse
+from eul_trainer.fusion.methods import METHODS
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.losses import row_losses
@@ -58,7 +59,7 @@ def fuse_layers(plan: Plan, layers: Mapping[str, Bundle], settings: BatchSetting
     for left in (fresh, aside):
         shutil.rmtree(left, ignore_errors=True)
     chosen = FuseSettings(method=settings.fuse_method)
-    fuse([layer.path for layer in layers.values()], fresh, chosen, _gram(plan, settings, len(layers)))
+    fuse([layer.path for layer in layers.values()], fresh, chosen, _retained(plan, settings, len(layers)))
     if target.exists():
         os.replace(target, aside)
     os.replace(fresh, target)
@@ -79,8 +80,8 @@ def _current(target: Path, plan: Plan, layers: Mapping[str, Bundle], settings: B
     return bundle if same and facts.get("retain_data") in (None, digest_rows(plan.retain)) else None
 
 
-def _gram(plan: Plan, settings: BatchSettings, count: int) -> Retained | None:
-    if settings.fuse_method != "concat" or count == 1:
+def _retained(plan: Plan, settings: BatchSettings, count: int) -> Retained | None:
+    if METHODS[settings.fuse_method].retain != "optional" or count == 1:
         return None
     return Retained(model=_model(plan, settings), rows=plan.retain)
 

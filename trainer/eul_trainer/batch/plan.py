@@ -12,6 +12,7 @@ from eul_serve.format import read_base
 from eul_serve.format.config import MAX_RANK
 from eul_trainer.batch.rows import RULES, Owners
 from eul_trainer.batch.task import RowFile, Task
+from eul_trainer.fusion.methods import METHODS
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.model import resolve
 from eul_trainer.records import Row, digest_rows, read_rows
@@ -98,7 +99,7 @@ def make_plan(sources: Sources, settings: BatchSettings) -> Plan:
     Raises:
         InputError: A file, row, digest or setting is not acceptable, or a request has nothing left to keep.
     """
-    FuseSettings(method=settings.fuse_method)  # refuses an unknown method before any work
+    _check_method(settings)
     requests = sorted(read_requests(sources.requests), key=lambda found: (found.received or "", found.id))
     before = [request for path in sources.earlier for request in read_requests(path)]
     _check_ids(requests, before)
@@ -145,11 +146,25 @@ def _check_ids(requests: Sequence[Request], before: Sequence[Request]) -> None:
             raise InputError(f"request {request.id!r}: also in the file of earlier requests; leave it out of one")
 
 
-def _check_rank(count: int, settings: BatchSettings) -> None:
-    if settings.fuse_method == "concat" and count * settings.fit.rank > MAX_RANK:
+def _check_method(settings: BatchSettings) -> None:
+    """Refuse a method before any work, and not when all layers are there."""
+    name = settings.fuse_method
+    method = METHODS[FuseSettings(method=name).method]
+    if not method.written:
+        raise InputError(f"--fuse-method {name}: the bundle format cannot hold it; measure it with eul-train fuse")
+    if method.inputs and settings.fit.statistics != "full":
         raise InputError(
-            f"--fuse-method concat: {count} requests of rank {settings.fit.rank} add up to more than {MAX_RANK}; "
-            "lower --rank, split the batch, or use --fuse-method regression"
+            f"--fuse-method {name}: reads moments of the layers' inputs, which --statistics "
+            f"{settings.fit.statistics} does not store; add --statistics full"
+        )
+
+
+def _check_rank(count: int, settings: BatchSettings) -> None:
+    if METHODS[settings.fuse_method].own_units and count * settings.fit.rank > MAX_RANK:
+        raise InputError(
+            f"--fuse-method {settings.fuse_method}: {count} requests of rank {settings.fit.rank} add up to more than "
+            f"{MAX_RANK}; "
+            "lower --rank, split the batch, or use --fuse-method compress"
         )
 
 
