@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import torch
+from common.entry import guarded
 from common.machine import describe_machine
 from common.output import command_line, rounded, write_json
 from fusing.bench import Bench
@@ -123,4 +124,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))
