@@ -110,3 +110,17 @@ def test_what_was_written_is_said_in_words(
     options = ["--objective", "npo", "--trainable", "lora", "--steps", "1"]
     assert run([*line(tiny_model, data, tmp_path / "out"), *options]) == 0
     assert "a PEFT LoRA, not a bundle: load it with PeftModel.from_pretrained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("2000", "was not reached: raise --steps or --rank"), ("7.5", "was passed: lower --learning-rate")],
+)
+def test_a_target_that_was_missed_is_told_by_its_side(
+    target: str, words: str, tiny_model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The base model is at 7.48 nats; thirteen steps at this rate are between the two targets."""
+    options = ["--target-low", target, "--target-high", str(float(target) + 0.01), "--steps", "13", "--scale", "1"]
+    rates = ["--learning-rate", "0.05", "--objective", "graddiff", "--unrelated-limit", "0"]
+    assert run([*line(tiny_model, data, tmp_path / "out"), *options, *rates]) == 0
+    assert words in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_fit_says_what_it_takes_out_of_the_retain_set(
     printed = capsys.readouterr()
     assert "took 12 rows out of the retain set" in printed.err
     assert "fit 1/2 loss" in printed.err
-    assert "was not reached" in printed.err
+    assert "lies below what the base model itself answers with" in printed.err
     assert "forget loss 7." in printed.out
     bundle = read_bundle(tmp_path / "out")
     assert [request.id for request in bundle.manifest.requests] == ["alice"]

@@ -71,9 +71,14 @@ def report(written: dict[str, str], result: FitResult, settings: FitSettings, as
     scaled = f", scaled by {result.scale:.2f}" if result.scale != 1 else ""
     click.echo(f"forget loss {result.before:.2f} -> {result.after:.2f} nats after {result.steps} steps{scaled}")
     if not result.reached and settings.objective != "paper":
-        short = result.after < settings.target_low
-        words = "was not reached: raise --steps or --rank" if short else "was passed: lower --learning-rate"
-        click.echo(
-            f"the target of {settings.target_low} to {settings.target_high} {words}, or change the target", err=True
-        )
+        target = f"the target of {settings.target_low} to {settings.target_high}"
+        click.echo(f"{target} {_missed(result, settings)}, or change the target", err=True)
     click.echo(f"wrote {written['path']} {KINDS[written['kind']] if 'kind' in written else written['revision']}")
+
+
+def _missed(result: FitResult, settings: FitSettings) -> str:
+    if result.after < settings.target_low:
+        return "was not reached: raise --steps or --rank"
+    if result.before > settings.target_high:
+        return "lies below what the base model itself answers with: name rows that it knows"
+    return "was passed: lower --learning-rate"
