@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from eul_serve.format import ForgottenRequest, Manifest, describe_files, read_base, write_bundle
+from eul_serve.format import ForgottenRequest, Manifest, describe_files, read_base, read_bundle, write_bundle
 from eul_serve.format.digest import digest_bytes
 from eul_serve.format.weights import dump_layers
 from eul_serve.peft import layers_of, load
+from eul_trainer.cli.main import run
 from eul_trainer.fit import prepare
 from eul_trainer.model import load_model
 from eul_trainer.objectives.view import Losses
@@ -168,6 +169,44 @@ def test_a_bfloat16_base_keeps_float32_layers_and_nearly_the_losses(tiny_model: 
     assert {gradient.dtype for gradient in found.values()} == {torch.float32}
     assert rounded.total.item() == pytest.approx(exact.total.item(), rel=0.02)
     assert rounded.parts["retain"].item() == pytest.approx(exact.parts["retain"].item(), rel=0.01)
+
+
+def test_fit_takes_the_options_and_records_the_dtype(
+    trainer: Callable[..., dict[str, Any]], tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "layer"
+    rows = ["--forget", data / "first.jsonl", "--retain", data / "retain.jsonl", "--steps", "2", "--rank", "4"]
+    options = ["--blocks", "top-1", "--dtype", "bfloat16", "--checkpointing", "--cache-memory", "0"]
+    trainer("fit", "--model", tiny_model, "--out", out, *rows, *options)
+    bundle = read_bundle(out)
+    assert bundle.manifest.settings["training_dtype"] == "bfloat16"
+    assert bundle.manifest.settings["fit"]["blocks"] == "top-1"
+    assert bundle.config.target_modules == ("model.layers.1.mlp",)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--blocks", "5-4"), "--blocks: expected all, FIRST-LAST"),
+        (("--blocks", "top-3"), "blocks 0 to 1, found 'top-3'"),
+        (("--trainable", "full", "--dtype", "bfloat16"), "--dtype: expected float32 with --trainable full"),
+        (("--cache-memory", "-1"), "--cache-memory: expected 0 to"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused_in_one_line(
+    options: tuple[str, ...],
+    said: str,
+    tiny_model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = ["--forget", str(data / "first.jsonl"), "--retain", str(data / "retain.jsonl"), "--out", str(tmp_path / "x")]
+    assert run(["fit", "--model", str(tiny_model), *rows, *options]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert "Traceback" not in printed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_step_benchmark_runs_and_finds_equal_losses(
