@@ -124,11 +124,13 @@ def test_a_worker_killed_midway_is_replaced_and_goes_on(
 
 def test_local_starts_a_cluster_and_ends_it(data: Path, tiny_model: Path, tmp_path: Path) -> None:
     """In a process of its own, as a person would: a process can be in one cluster only."""
+    (data / "one.jsonl").write_text((data / "requests.jsonl").read_text().splitlines()[0])
     line = words(data, tiny_model, tmp_path / "out", "--ray-address", "local", "--jobs", 1, "--steps", 9)
+    line[1] = str(data / "one.jsonl")
     environment = {**os.environ, **QUICK}
     done = subprocess.run(
         [sys.executable, "-m", "eul_trainer", *line], env=environment, capture_output=True, text=True, timeout=WAIT
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [request["steps"] for request in found["requests"]] == [9, 9]
+    assert [request["steps"] for request in found["requests"]] == [9]
