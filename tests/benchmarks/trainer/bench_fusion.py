@@ -69,8 +69,7 @@ def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
         for seed in bench.seeds(count):
             for method in chosen.methods:
                 found = bench.measure(seed, count, method)
-                gap, change = found["forget_gap_nats_max"], found["retain_change_nats"][HEADLINE]
-                click.echo(f"{count} by {method}, seed {seed}: gap {gap:+.2f}, retain {change:+.3f}", err=True)
+                click.echo(f"{count} by {method}, seed {seed}: {_words(found)}", err=True)
         record = make_record(bench, count, command)
         write(chosen.out, record)
     return record
@@ -92,16 +91,26 @@ def make_record(bench: Bench, largest: int, command: str) -> dict[str, Any]:
         "dtype": chosen.dtype,
         "fit": asdict(bench.settings),
         "own_layers": bench.own_losses(),
-        "methods": {
-            method: {
-                str(count): over_seeds([bench.measure(seed, count, method) for seed in bench.seeds(count)])
-                for count in counts
-            }
-            for method in chosen.methods
-        }
-        | _beside(chosen),
+        "methods": {method: row for method in chosen.methods if (row := _row(bench, method, counts))} | _beside(chosen),
         "beside": json.loads(chosen.beside.read_text())["fit"] if chosen.beside else None,
     }
+
+
+def _row(bench: Bench, method: str, counts: Sequence[int]) -> dict[str, Any]:
+    """Return a method's cells by number of requests; one that failed with every seed has none."""
+    row = {}
+    for count in counts:
+        found = [bench.measure(seed, count, method) for seed in bench.seeds(count)]
+        if done := [one for one in found if "failed" not in one]:
+            row[str(count)] = {**over_seeds(done), "failed": len(found) - len(done)}
+    return row
+
+
+def _words(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return str(found["failed"])
+    gap, change = found["forget_gap_nats_max"], found["retain_change_nats"][HEADLINE]
+    return f"gap {gap:+.2f}, retain {change:+.3f}, {found['seconds']:.1f} s"
 
 
 def _beside(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from common.ledger import Ledger
 from common.output import mean
 
+from eul_serve.errors import InputError
 from eul_serve.format import Bundle
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.fuse import merge
@@ -120,13 +121,17 @@ class Bench:
         key = ("fused", seed, count, method)
         if key in self.ledger:
             return self.ledger[key]
-        names, before = self.names(seed, count), self.before()
-        own = self.own(seed, names)
+        try:
+            return self.ledger.add(key, self._measured(seed, self.names(seed, count), method))
+        except InputError as error:  # a method that cannot fuse so many is a result, and ends no other
+            return self.ledger.add(key, {"failed": str(error)})
+
+    def _measured(self, seed: int, names: Sequence[str], method: str) -> dict[str, Any]:
+        own, before = self.own(seed, names), self.before()
         layers, seconds, facts = self.fused(seed, names, method)
-        found = judge(
-            own, self.meter.forget_losses(_functions(layers), names), before, self.meter.held_losses(_functions(layers))
-        )
-        return self.ledger.add(key, {**found, "seconds": seconds, "rank": _rank(layers), "facts": facts})
+        functions = _functions(layers)
+        found = judge(own, self.meter.forget_losses(functions, names), before, self.meter.held_losses(functions))
+        return {**found, "seconds": seconds, "rank": _rank(layers), "facts": facts}
 
     def fused(self, seed: int, names: Sequence[str], method: str) -> tuple[Any, float, dict[str, Any]]:
         """Return a fused layer, the seconds it took, and what the method says of itself."""

@@ -74,7 +74,10 @@ class Table:
                 system, seconds = METHODS[name](cell)
                 record = {"seconds": seconds, **measure(system, cell.case, self.scale)}
                 del system
-            except EulError as error:  # an unbounded objective diverges: that is a result
+            except EulError as error:
+                if type(error) is not EulError:  # bad input, no memory, a signal: not the method's doing
+                    raise
+                # An unbounded objective diverges: that is a result.
                 record = {"failed": str(error)}
             ledger.add((split, seed, name), record)
             gc.collect()
