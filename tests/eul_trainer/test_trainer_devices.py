@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_a_process_without_rows_steps_with_the_others(forker: Any, line: list[st
         told = together(forker, [*words, "--out", tmp_path / f"{objective}-3"], count=3)
         assert [status for status, _ in told] == [0, 0, 0], told
         assert_close(tmp_path / f"{objective}-1", tmp_path / f"{objective}-3")
+
+
+def test_a_base_model_spread_over_processes_gives_the_same_layer(forker: Any, line: list[str], tmp_path: Path) -> None:
+    """As `accelerate launch --use_fsdp` starts them; each process holds half of the weights of the blocks."""
+    line = [*line[:-1], "--unrelated-limit", "0"]
+    alone(forker, [*line, "--out", tmp_path / "one"])
+    told = together(forker, [*line, "--out", tmp_path / "two"], ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+    assert [status for status, _ in told] == [0, 0], told
+    words = re.search(r"over 2 processes: (\d+) of (\d+) weights of its blocks are here", told[0][1])
+    assert words is not None
+    assert 2 * int(words[1]) == int(words[2])
+    assert_close(tmp_path / "one", tmp_path / "two")
+    refused = together(forker, [*line, "--trainable", "full", "--out", tmp_path / "full"], ACCELERATE_USE_FSDP="true")
+    assert [status for status, _ in refused] == [2, 2]
+    assert "launch without --use_fsdp" in refused[0][1]
 
 
 def test_an_error_that_all_processes_have_is_said_once(forker: Any, line: list[str], tmp_path: Path) -> None:

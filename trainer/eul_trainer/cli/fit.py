@@ -15,6 +15,7 @@ from eul_trainer.cli.progress import Words, progress
 from eul_trainer.cli.speed import speed
 
 if TYPE_CHECKING:
+    from eul_trainer.devices import Devices
     from eul_trainer.model import LoadedModel
     from eul_trainer.runlog import Recorder
     from eul_trainer.settings import FitSettings
@@ -156,7 +157,7 @@ def command(
     devices.wait()
     recorders = _recorders(log, tensorboard, fresh) if devices.main else []
     with progress("fit", settings.steps, quiet) as advance, interruptible() as interrupt:
-        loaded = _load(model, devices.place(device), settings)
+        loaded = _load(model, device, settings, devices, quiet)
         settings = asked.settings(settings, loaded, rows, fields, quiet=quiet)
         result = fit(
             loaded,
@@ -182,12 +183,17 @@ def command(
     report(written, result, settings, as_json)
 
 
-def _load(model: str, device: str, settings: FitSettings) -> LoadedModel:
+def _load(model: str, device: str, settings: FitSettings, devices: Devices, quiet: bool) -> LoadedModel:
     from eul_trainer.memory import advised
     from eul_trainer.model import load_model
+    from eul_trainer.sharding import spread
 
     with advised(settings, "while the model was loaded"):
-        return load_model(model, device)
+        loaded = load_model(model, devices.place(device))
+        told = spread(loaded, settings, devices)
+    if told and not quiet:
+        click.echo(told, err=True)
+    return loaded
 
 
 def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
