@@ -202,3 +202,31 @@ def test_peft_loads_a_written_lora_with_the_same_logits(
     assert not (tmp_path / "lora" / "manifest.json").exists()
     assert not torch.equal(lora, base)
     assert not torch.equal(full, base)
+
+
+class Stop(Exception):  # not an error: it stands for a kill
+    pass
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_weights(
+    kind: str, tiny_model: Path, rows: Rows, tmp_path: Path
+) -> None:
+    given = {**SMALL, "steps": 10, "learning_rate": 1e-3, "target_low": 90, "target_high": 91}
+    settings, path = override(default_settings("npo", kind), given), tmp_path / "run.safetensors"
+
+    def stop(done: int, losses: dict[str, float]) -> None:
+        if done == 9:
+            raise Stop
+
+    whole = fit(load_model(str(tiny_model)), *rows, settings)
+    with pytest.raises(Stop):
+        fit(load_model(str(tiny_model)), *rows, settings, checkpoint=path, watch=stop)
+    rest = fit(load_model(str(tiny_model)), *rows, settings, checkpoint=path)
+    assert rest.resumed == 8
+    assert rest.curve == whole.curve
+    assert rest.network is not None
+    assert whole.network is not None
+    found = dict(rest.network.named_parameters())
+    for name, value in whole.network.named_parameters():
+        assert torch.equal(found[name], value)
