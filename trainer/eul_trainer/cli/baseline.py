@@ -15,7 +15,7 @@ from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-ELSEWHERE = {"sisa": "eul_trainer.cli.sisa", "measure": "eul_trainer.cli.measure"}
+ELSEWHERE = {"mend": "eul_trainer.cli.mend", "sisa": "eul_trainer.cli.sisa", "measure": "eul_trainer.cli.measure"}
 
 
 class BaselineGroup(click.Group):
@@ -23,7 +23,7 @@ class BaselineGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands in the order of the paper's table."""
-        return ["retrain", "finetune", "sisa", "revgrad", "measure"]
+        return ["retrain", "finetune", "sisa", "revgrad", "mend", "measure"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None where there is no such name."""

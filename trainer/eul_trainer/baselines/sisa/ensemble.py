@@ -26,6 +26,16 @@ class EnsembleRunner(Runner):
         super().__init__(members[0], examples)
         self.members = [Runner(member, examples) for member in members]
 
+    @property
+    def width(self) -> int:
+        """Width of the states of all members together."""
+        return sum(member.width for member in self.members)
+
+    @property
+    def lean(self) -> bool:
+        """False: a mean of probabilities is no product with one matrix."""
+        return False
+
     def hidden(self, batch: Batch) -> torch.Tensor:
         """Return what the output heads read at the answer positions, (T, S * d)."""
         return torch.cat([member.hidden(batch) for member in self.members], dim=-1)
