@@ -48,10 +48,10 @@ def write_batch(folder: Path, batch: dict[str, Rows]) -> Path:
 def call(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     """Run a batch of the files in tmp_path/data with --json; return its status and what it printed."""
 
-    def batch(*more: object, rank: int = 4) -> tuple[int, dict[str, Any]]:
+    def batch(*more: object, rank: int = 4, band: tuple[str, ...] = FAST) -> tuple[int, dict[str, Any]]:
         data = tmp_path / "data"
         words = ["batch", data / "requests.jsonl", "--model", tiny_model, "--retain", data / "retain.jsonl"]
-        words += ["--out", tmp_path / "out", "--rank", rank, *FAST, *more, "--json"]
+        words += ["--out", tmp_path / "out", "--rank", rank, *band, *more, "--json"]
         capsys.readouterr()
         status = run([*map(str, words)])
         printed: dict[str, Any] = json.loads(capsys.readouterr().out)
@@ -124,6 +124,22 @@ def test_a_repeated_batch_does_only_what_is_missing(call: Call, tmp_path: Path) 
     status, refused = call()
     assert status == 2
     assert "damaged" in refused["error"]["message"]
+
+
+def test_the_target_of_unseen_rows_and_other_aims_hold_for_all_requests(call: Call, tmp_path: Path) -> None:
+    data = write_batch(tmp_path / "data", {"r1": ROWS["r1"]})
+    unseen = write_rows(data / "unseen.jsonl", forget_rows("Which is the", 4))
+    words = ("--target-rows", unseen, "--unrelated", unseen, "--weight", "alpha=3", "--steps", 8)
+    status, found = call(*words, band=())
+    assert status == 0, found
+    fit = found["fit"]
+    assert fit["weights"] == {"alpha": 3.0}
+    assert fit["target_high"] - fit["target_low"] == pytest.approx(0.2)
+    assert 5 < fit["target_low"] < 9  # the random model's loss on any row is about 7.4 nats
+    assert found["unrelated"].startswith("sha256:")
+    status, refused = call(*words[:2], "--unrelated", data / "retain.jsonl", *words[4:], band=())
+    assert status == 2
+    assert "unrelated was" in refused["error"]["message"]
 
 
 def test_what_fails_is_reported_and_the_rest_kept(call: Call, tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class Sources:
     """Output directory."""
     earlier: tuple[Path, ...] = ()
     """Files of requests that were honoured before; their rows leave every retain set."""
+    unrelated: Path | None = None
+    """JSON lines whose loss must not rise; None stands for those to keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,7 @@ def make_plan(sources: Sources, settings: BatchSettings) -> Plan:
     model = resolve(sources.model)
     base = read_base(model).fingerprint
     files = [_file(request) for request in [*before, *requests]]
+    unrelated = _rows_of(sources.unrelated) if sources.unrelated else None
     tasks, kept = [], {}
     for place, request in enumerate(requests):
         rows = owners.kept(retain, request.id, settings.rule)
@@ -127,16 +130,22 @@ def make_plan(sources: Sources, settings: BatchSettings) -> Plan:
                 settings=settings.fit,
                 device=settings.device,
                 folder=sources.folder.resolve(),
+                unrelated=unrelated,
             )
         )
     left = owners.left(retain)
     _check_kept(left, "the fused bundle", sources.retain)
-    facts = {"base": base, "fit": settings.fit.to_json(), "retain_rule": settings.rule}
+    facts: dict[str, Any] = {"base": base, "fit": settings.fit.to_json(), "retain_rule": settings.rule}
+    facts["unrelated"] = unrelated.digest if unrelated else None
     return Plan(tasks=tuple(tasks), forget=forget, kept=kept, retain=left, shared=owners.shared(), facts=facts)
 
 
 def _file(request: Request) -> RowFile:
     return RowFile(path=request.rows.resolve(), digest=request.digest)
+
+
+def _rows_of(path: Path) -> RowFile:
+    return RowFile(path=path.resolve(), digest=digest_rows(read_rows(path)))
 
 
 def _check_ids(requests: Sequence[Request], before: Sequence[Request]) -> None:

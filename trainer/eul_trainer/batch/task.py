@@ -47,6 +47,8 @@ class Task:
     """Where to compute, as torch names it."""
     folder: Path
     """Output directory of the batch, absolute, which all workers must see."""
+    unrelated: RowFile | None = None
+    """Rows whose loss must not rise; None stands for those to keep."""
     attempt: int = 1
     """Number of this attempt in this call, from 1."""
 
@@ -83,6 +85,7 @@ class Task:
                 raise KeyError("version")
             raw |= {name: Path(raw[name]) for name in ("model", "folder")}
             raw |= {name: _file(raw[name]) for name in ("forget", "retain")}
+            raw["unrelated"] = _file(raw["unrelated"]) if raw["unrelated"] else None
             raw["taken_out"] = tuple(_file(found) for found in raw["taken_out"])
             raw["settings"] = FitSettings(**raw["settings"])
             check_name(raw["id"], "request")  # it becomes part of paths

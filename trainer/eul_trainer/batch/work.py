@@ -62,7 +62,8 @@ def _honour(task: Task, started: float, watch: Watch | None) -> int:
             watch()
 
     checkpoint = checkpoint_path(task.out)
-    result = fit(model, forget, retain, task.settings, checkpoint=checkpoint, watch=log)
+    unrelated = _checked(task.unrelated, read_rows(task.unrelated.path)) if task.unrelated else []
+    result = fit(model, forget, retain, task.settings, unrelated=unrelated, checkpoint=checkpoint, watch=log)
     write_parcel(task.out, parcel(task.id, result, task.settings, _run(result, removed, _since(started))))
     checkpoint.unlink(missing_ok=True)
     return result.resumed

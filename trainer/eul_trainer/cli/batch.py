@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from eul_trainer.cli import fit, options
+from eul_trainer.cli.aims import Aims, take_aims
 from eul_trainer.cli.main import emit
-from eul_trainer.cli.progress import Advance, progress
+from eul_trainer.cli.queue import queue_progress
 from eul_trainer.settings import FitSettings
-
-if TYPE_CHECKING:
-    from eul_trainer.batch.queue import Standing, Watch
-    from eul_trainer.batch.run import Progress
 
 SOME_FAILED = 1
 """Exit status where a request failed for good, or the layers could not be fused."""
@@ -92,17 +85,20 @@ def command(
     from eul_trainer.batch.state import opened
     from eul_trainer.settings import default_settings, override
 
-    training = {name: chosen.pop(name) for name in FIT_OPTIONS if name in chosen}
-    settings = BatchSettings(
-        fit=override(default_settings(objective), training), rule=chosen.pop("retain_rule"), **chosen
+    asked = take_aims(chosen)
+    given = {name: chosen.pop(name) for name in SETTINGS if name in chosen}
+    training = _aimed(asked, override(default_settings(objective), given), model, chosen["device"], as_json)
+    settings = BatchSettings(fit=training, rule=chosen.pop("retain_rule"), **chosen)
+    sources = Sources(
+        requests=requests, retain=retain, model=model, folder=out, earlier=earlier, unrelated=asked.unrelated
     )
-    plan = make_plan(Sources(requests=requests, retain=retain, model=model, folder=out, earlier=earlier), settings)
+    plan = make_plan(sources, settings)
     _shared(plan.shared, as_json)
     if ray_address:
         from eul_trainer.batch.cluster import check_address
 
         check_address(ray_address)
-    with opened(out), _queue(as_json, len(plan.tasks)) as told:
+    with opened(out), queue_progress(len(plan.tasks), as_json) as told:
         found = run_batch(plan, settings, out.resolve(), ray_address, told)
     failed = [request for request in found["requests"] if request["error"]]
     if as_json:
@@ -118,69 +114,28 @@ def command(
 
 
 OURS = {parameter.name for parameter in command.params}
-FIT_OPTIONS = [field.name for field in fields(FitSettings) if field.name != "trainable"]
-"""Options of `fit` that decide a layer, and so belong to a batch as well; what it trains is always layers."""
+SETTINGS = {field.name for field in fields(FitSettings)}
+AIMS = {"weight", "target_rows", "target_tolerance", "unrelated"}
+"""What `fit` takes beside settings and a batch takes too. What is trained is always layers."""
 command.params[-2:-2] = [
-    parameter for parameter in fit.command.params if parameter.name in FIT_OPTIONS and parameter.name not in OURS
+    parameter for parameter in fit.command.params if parameter.name in (SETTINGS | AIMS) - OURS - {"trainable"}
 ]
+
+
+def _aimed(asked: Aims, settings: FitSettings, model: str, device: str, quiet: bool) -> FitSettings:
+    """Return the settings with the target that all requests share."""
+    if asked.rows is None:
+        return settings
+    from eul_trainer.model import load_model
+    from eul_trainer.records import Fields
+    from eul_trainer.settings import override
+
+    found = asked.settings(settings, load_model(model, device), [], Fields(), quiet=quiet)
+    # A repeated call measures again, perhaps with other threads: what differs then must not count as a change.
+    return override(found, {"target_low": round(found.target_low, 3), "target_high": round(found.target_high, 3)})
 
 
 def _shared(shared: dict[str, dict[str, int]], as_json: bool) -> None:
     if shared and not as_json:
         pairs = sum(len(others) for others in shared.values()) // 2
         click.echo(f"{pairs} pairs of requests share rows: {', '.join(list(shared)[:5])}; see batch.json", err=True)
-
-
-@contextmanager
-def _queue(as_json: bool, total: int) -> Iterator[Progress]:
-    """Show the queue on stderr, and how to go on where it is interrupted."""
-    from eul_trainer.batch.run import Progress
-
-    seen: list[Standing] = []
-
-    with progress("batch", total, as_json) as advance:
-
-        def begin(standing: Standing, done: int) -> Watch:
-            seen.append(standing)
-            return _Teller(standing, done, advance)
-
-        try:
-            yield Progress(begin=begin, say=lambda text: None if as_json else click.echo(text, err=True))
-        except BaseException as error:
-            if (
-                seen
-                and not as_json
-                and (isinstance(error, KeyboardInterrupt) or getattr(error, "exit_status", 0) > 127)
-            ):
-                click.echo(
-                    f"stopped with {len(seen[0].finished)} of {seen[0].total} done; the same line goes on", err=True
-                )
-            raise
-
-
-class _Teller:
-    """Says how far the queue is: at every ending, and now and then in between."""
-
-    def __init__(self, standing: Standing, done: int, advance: Advance) -> None:
-        self._standing, self._done, self._advance = standing, done, advance
-        self._started = self._told = time.perf_counter()
-        self._ended = -1
-        self._pause = 1.0 if sys.stderr.isatty() else 30.0
-
-    def __call__(self) -> None:
-        now, ended = time.perf_counter(), len(self._standing.finished)
-        if ended == self._ended and now - self._told < self._pause:
-            return
-        self._told, self._ended = now, ended
-        self._advance(self._done + ended, _words(self._standing, now - self._started))
-
-
-def _words(standing: Standing, seconds: float) -> str:
-    from eul_trainer.batch.journal import last_step
-
-    ended, total = len(standing.finished), standing.total
-    words = [f"{standing.failed} failed"] if standing.failed else []
-    words += [f"{task.id} step {last_step(task.log)}" for task in list(standing.running.values())[:3]]
-    if ended and ended < total:
-        words.append(f"about {seconds / ended * (total - ended) / 60:.1f} min left")
-    return ", ".join(words)
