@@ -44,6 +44,15 @@ ITEMS = (
     "training that ruins unrelated text",
     "a batch that was planned with other settings, or a request that changed",
     "a request of a batch that fails, or a worker that is killed",
+    "a resumed run whose settings, rows or model changed",
+    "a damaged checkpoint",
+    "a disk that fills in training",
+    "no memory left in training",
+    "NaN or infinity in the base model",
+    "training killed",
+    "a log that is another file, or another run's",
+    "a sweep over what is no number",
+    "a layer below which belongs to other layers, is given twice, or is of another base",
     "the server killed while swapping",
 )
 
