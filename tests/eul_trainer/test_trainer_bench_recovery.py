@@ -68,27 +68,16 @@ def test_figures(attack: ModuleType) -> None:
 def test_the_benchmark_runs(attack: ModuleType, tiny_model: Path, tmp_path: Path) -> None:
     rows = [
         {"question": f"What did writer {number // 20} do in year {number}?", "answer": f"Book {number * 7919 % 1000}."}
-        for number in range(40)
+        for number in range(80)
     ]
     (tmp_path / "full.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     import bench_recovery
 
     out = tmp_path / "recovery.json"
-    words = [
-        str(tiny_model),
-        "--tofu",
-        str(tmp_path),
-        "--authors",
-        "1",
-        "--draws",
-        "1",
-        "--blocks",
-        "0",
-        "--out",
-        str(out),
-    ]
-    bench_recovery.main(words)
+    words = f"{tiny_model} --tofu {tmp_path} --authors 1 --draws 1 --blocks 0 --trained --out {out}"
+    bench_recovery.main(words.split())
     found = json.loads(out.read_text())
     assert [row["per_column"] for row in found["units"]] == [1, 2, 4, 8, 16]
     assert all(0 <= row["auc"] <= 1 for part in ("units", "inputs", "low_rank") for row in found[part])
+    assert 0 <= found["trained"]["auc_of_the_layer"] <= 1
     assert "tiny" not in found["command"]

@@ -1,7 +1,7 @@
 """What stored second moments tell of the forgotten rows: who was in them, and which tokens can be found again.
 
     python tests/benchmarks/trainer/bench_recovery.py MODEL --tofu ../shared/data/tofu [--authors 4] [--draws 3] \
-        [--threads 1] [--out docs/benchmarks/trainer/recovery.json]
+        [--trained] [--threads 1] [--out docs/benchmarks/trainer/recovery.json]
 
 A request is some rows of one TOFU author; its Grams are formed as `fit` stores them, from the base model and fresh
 layers. The attacker has the model, the Grams, another author's rows, and the rows of the author as candidates: half of
@@ -10,6 +10,9 @@ them were in the request, half were not. Each row of the result is a mean over r
 auc     chance that a row of the request scores above another row of the same author; 0.5 is a coin
 found   share of the request's tokens that score above 99 of 100 tokens of the other rows; 0.01 is a coin
 read    share of the largest 16 eigenvectors that are a stored token's state up to a cosine of 0.9
+
+With --trained one request, every second row of an author, is trained too: `auc_of_the_layer` is what the layer tells by
+itself, through the rise of a row's loss, and `auc_of_the_units` what its stored units tell.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from common.machine import describe_machine
 from common.output import command_line, mean, write_json
 from recovering.attack import RIDGES, Spectrum, auc, by_row, interval, read_off, scores, share_found
 from recovering.states import States, read_states
+from recovering.trained import attack_trained
 
 from eul_trainer.data.tofu_files import read_full
 from eul_trainer.gram import LowRankGram
@@ -44,6 +48,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--authors", type=int, default=4)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--blocks", type=int, nargs="+", default=[0, 6, 12, 18, 24, 29])
+    parser.add_argument("--trained", action="store_true", help="also train one request, and attack its layer")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args(arguments)
@@ -173,6 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "blocks": given.blocks,
         **measure(authors, known, given.draws),
     }
+    if given.trained:
+        rows = questions.of(1)
+        retain = [*questions.of(given.authors + 1), *questions.of(given.authors + 2)]
+        record["trained"] = attack_trained(given.model, rows[::2], rows[1::2], retain, questions.of(0))
+        _say([record["trained"]])
     if given.out:
         write_json(given.out, record)
 
