@@ -90,8 +90,8 @@ def small_scale(split: dict[str, Any], **more: Any) -> Any:
     """A scale for the random model: one pass of teaching, and a loss that a layer reaches in a few steps."""
     from tables.scale import Scale, teach
 
-    fit = {"batch_size": 4, "steps": 5, "rank": 4, "learning_rate": 0.01}
-    return Scale(name="tiny", splits={"some": split}, teach=teach(1, 1e-3), fit=fit, measured=3, tokens=3, **more)
+    fit = {"batch_size": 4, "steps": 3, "rank": 4, "learning_rate": 0.01}
+    return Scale(name="tiny", splits={"some": split}, teach=teach(1, 1e-3), fit=fit, measured=2, tokens=2, **more)
 
 
 def run_small(task: str, scale: Any, model: Path, data: Path, out: Path, methods: Sequence[str]) -> dict[str, Any]:

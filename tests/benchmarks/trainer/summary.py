@@ -22,7 +22,7 @@ from tables.results import headline
 from tables.results import markdown as task_table
 
 RESULTS = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "trainer"
-FILES = ("step", "memory", "cost", "twin", "recovery", "fusion", "tofu", "imdb", "samsum")
+FILES = ("step", "memory", "cost", "twin", "fusion", "tofu", "imdb", "samsum")
 TITLES = {
     "step": "Cost of a training step",
     "memory": "Peak memory",
