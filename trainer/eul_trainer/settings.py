@@ -79,7 +79,7 @@ class FitSettings:
     dtype: str = "float32"
     """Precision of the frozen base model: float32 or bfloat16; the layers and all losses are float32."""
     checkpointing: bool = False
-    """Whether activations are computed again on the way back: less memory, a third more time."""
+    """Whether activations are computed again on the way back: less memory, about half more time."""
     cache_memory: int = 1024
     """Memory for the teacher's predictions, and as much for states below the lowest trained block, MiB; more goes to a
     file in the temporary directory."""
