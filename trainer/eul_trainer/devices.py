@@ -9,11 +9,13 @@ Process 0 alone writes files and speaks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from eul_serve.errors import EulError
 from eul_trainer.schedule import Draw
 
 if TYPE_CHECKING:
@@ -84,6 +86,25 @@ SINGLE = Devices()
 """One process alone."""
 
 
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say in words that another process is gone; what it said itself is above.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        EulError: It is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise EulError(
+            f"another process of this run is gone or does not answer: {str(error).splitlines()[0]:.200}; see what it "
+            "said, and run the same line again to go on from the last checkpoint"
+        ) from error
+
+
 class Processes(Devices):
     """One of several processes."""
 
@@ -97,38 +118,44 @@ class Processes(Devices):
     def total(self, count: int) -> int:
         """Return the sum of a count over the processes."""
         found = torch.tensor(count, device=self.device)
-        torch.distributed.all_reduce(found)
+        with _together():
+            torch.distributed.all_reduce(found)
         return int(found)
 
     def add(self, tensors: Iterable[torch.Tensor]) -> None:
         """Replace tensors by their sums over the processes, in one message."""
         parts = list(tensors)
         flat = torch.cat([part.detach().flatten() for part in parts])
-        torch.distributed.all_reduce(flat)
+        with _together():
+            torch.distributed.all_reduce(flat)
         for part, found in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
             part.copy_(found.view_as(part))
 
     def add_values(self, values: dict[str, float]) -> dict[str, float]:
         """Return the sums of named numbers over the processes."""
         found = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(found)
+        with _together():
+            torch.distributed.all_reduce(found)
         return dict(zip(values, found.tolist(), strict=True))
 
     def agree(self, value: float) -> float:
         """Return the number that process 0 has."""
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.broadcast(found, 0)
+        with _together():
+            torch.distributed.broadcast(found, 0)
         return found.item()
 
     def any(self, flag: int) -> int:
         """Return the largest of a flag over the processes."""
         found = torch.tensor(flag, device=self.device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        with _together():
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return int(found)
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        self._state.wait_for_everyone()
+        with _together():
+            self._state.wait_for_everyone()
 
     def place(self, device: str) -> str:
         """Return where this process computes."""

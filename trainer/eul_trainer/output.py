@@ -25,6 +25,22 @@ def check_output(out: Path) -> None:
         raise InputError(f"output {str(out)!r}: expected a new or empty directory; name another one or remove it")
 
 
+def check_apart(out: Path, path: Path, option: str) -> None:
+    """Refuse a place inside of the output, which must be empty when the work is done.
+
+    Args:
+        out: The output directory.
+        path: The place.
+        option: The option that named it.
+
+    Raises:
+        InputError: It is the output or below it.
+    """
+    inner, outer = path.absolute(), out.absolute()
+    if outer == inner or outer in inner.parents:
+        raise InputError(f"{option} {str(path)!r}: expected a place outside of the output {str(out)!r}; name another")
+
+
 def replace_file(path: Path, text: str) -> None:
     """Write a file whole or not at all, so that even a power cut leaves the old one or the new one.
 

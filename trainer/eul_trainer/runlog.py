@@ -11,6 +11,7 @@ import importlib.util
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,19 +120,25 @@ class TensorBoard:
         """
         from torch.utils.tensorboard import SummaryWriter
 
-        try:
+        with self._told():
             self._writer = SummaryWriter(str(self._folder), purge_step=len(curve) + 1)
+
+    def step(self, number: int, losses: dict[str, float], pace: Pace) -> None:
+        """Write a step's losses and pace."""
+        with self._told():
+            for name, value in {**losses, **pace.to_json()}.items():
+                group = "pace" if name not in losses else "loss"
+                self._writer.add_scalar(f"{group}/{name}", value, number)
+            self._writer.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise CapacityError(
                 f"tensorboard {str(self._folder)!r}: cannot write: {error.strerror}; free space or name another"
             ) from error
-
-    def step(self, number: int, losses: dict[str, float], pace: Pace) -> None:
-        """Write a step's losses and pace."""
-        for name, value in {**losses, **pace.to_json()}.items():
-            group = "pace" if name not in losses else "loss"
-            self._writer.add_scalar(f"{group}/{name}", value, number)
-        self._writer.flush()
 
 
 def _lines(number: int, losses: dict[str, float], pace: dict[str, float]) -> Iterator[tuple[tuple[str, int], str]]:

@@ -155,7 +155,7 @@ def command(
     if fresh and devices.main:
         checkpoint.unlink(missing_ok=True)
     devices.wait()
-    recorders = _recorders(log, tensorboard, fresh) if devices.main else []
+    recorders = _recorders(out, log, tensorboard, fresh) if devices.main else []
     with progress("fit", settings.steps, quiet) as advance, interruptible() as interrupt:
         loaded = _load(model, device, settings, devices, quiet)
         settings = asked.settings(settings, loaded, rows, fields, quiet=quiet)
@@ -196,8 +196,12 @@ def _load(model: str, device: str, settings: FitSettings, devices: Devices, quie
     return loaded
 
 
-def _recorders(log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
+def _recorders(out: Path, log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
+    from eul_trainer.output import check_apart
     from eul_trainer.runlog import JsonLog, TensorBoard
 
+    for option, path in (("--log", log), ("--tensorboard", tensorboard)):
+        if path:
+            check_apart(out, path, option)
     found: list[Recorder] = [JsonLog(log, fresh=fresh)] if log else []
     return [*found, TensorBoard(tensorboard)] if tensorboard else found

@@ -91,7 +91,7 @@ def command(
           --vary learning-rate=1e-3,2e-3 --vary rank=8,16 --vary weight.silence=300,600
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.interrupt import interruptible
-    from eul_trainer.output import check_output
+    from eul_trainer.output import check_apart, check_output
     from eul_trainer.package import request_id
     from eul_trainer.settings import default_settings, override
     from eul_trainer.sweep.grid import parse_axis, points
@@ -114,6 +114,7 @@ def command(
         axes=dict(parse_axis(text) for text in vary),
     )
     folder = work or out.with_name(f"{out.name}.sweep")
+    check_apart(out, folder, "--work")
     total = len(points(plan.fit, plan.axes))
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
