@@ -47,7 +47,7 @@ def mutants_of(path: Path) -> list[Mutant]:
     for owner, node in _places(tree, ""):
         for change in _changes(node):
             changed = change()
-            before, after = ast.unparse(node), ast.unparse(changed)
+            before, after = _words(node), _words(changed)
             if before == after:
                 continue
             name = f"{owner}: {before} -> {after}"
@@ -55,6 +55,10 @@ def mutants_of(path: Path) -> list[Mutant]:
             name += f" ({seen[name]})" if seen[name] > 1 else ""
             found.append(Mutant(name, getattr(node, "lineno", 0), ast.unparse(_replaced(tree, node, changed))))
     return found
+
+
+def _words(node: ast.AST) -> str:
+    return " ".join((f"if {ast.unparse(node.test)}" if isinstance(node, ast.If) else ast.unparse(node)).split())
 
 
 def _places(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.AST]]:

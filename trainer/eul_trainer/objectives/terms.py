@@ -27,8 +27,8 @@ def divergence(teacher: torch.Tensor | Expected, student: torch.Tensor | Scores)
     """Return KL(teacher || student) of each answer token in nats, (T,), from logits (T, V) or both stand-ins."""
     if isinstance(teacher, Expected) and isinstance(student, Scores):
         return teacher.divergence(student)
-    expected = dense(teacher).log_softmax(-1)
-    return (expected.exp() * (expected - dense(student).log_softmax(-1))).sum(-1)
+    expected = dense(teacher).log_softmax(1)
+    return (expected.exp() * (expected - dense(student).log_softmax(1))).sum(1)
 
 
 def hinge(losses: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -45,9 +45,7 @@ def loudness(outputs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tens
     Returns:
         A scalar; 0 where the layers are silent.
     """
-    ratios = [
-        mean(delta.float().square().sum(-1) / y.float().square().sum(-1).clamp_min(1e-12)) for y, delta in outputs
-    ]
+    ratios = [mean(delta.float().square().sum(1) / y.float().square().sum(1).clamp_min(1e-12)) for y, delta in outputs]
     return torch.stack(ratios).mean() if ratios else torch.zeros(())
 
 

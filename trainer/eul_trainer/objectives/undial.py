@@ -43,9 +43,9 @@ def undial_loss(view: View, weights: UndialWeights) -> Losses:
     """
     forget = view.part == FORGET
     student, teacher = dense(view.logits[forget]), dense(view.teacher[forget])
-    true = functional.one_hot(view.targets[forget], teacher.shape[-1])
-    wanted = (teacher - weights.beta * true).softmax(-1)
-    distilled = mean(-(wanted * student.log_softmax(-1)).sum(-1))
+    true = functional.one_hot(view.targets[forget], teacher.shape[1])
+    wanted = (teacher - weights.beta * true).softmax(1)
+    distilled = mean(-(wanted * student.log_softmax(1)).sum(1))
     keep = retained(view, weights.retain)
     parts = {"forget": mean(forget_losses(view)), "retain": keep, "distilled": distilled}
     return Losses(total=weights.gamma * distilled + weights.alpha * keep, parts=parts)
