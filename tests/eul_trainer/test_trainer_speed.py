@@ -221,11 +221,13 @@ def test_the_step_benchmark_runs_and_finds_equal_losses(
     )
     out = tmp_path / "step.json"
     line = [str(tiny_model), "--repeats", "1", "--tofu", str(path), "--batch-size", "4", "--rows", "tofu"]
+    line += ["--blocks", "all", "top-1"]
     assert bench_step.main([*line, "--out", str(out)]) == 0
     found = json.loads(out.read_text())
     assert json.loads(capsys.readouterr().out) == found
     assert found["step_speedup"] == found["rows"]["tofu"]["float32"]["speedup"] > 0
     assert found["rows"]["tofu"]["float32"]["tokens"]["packed"] < found["rows"]["tofu"]["float32"]["tokens"]["plain"]
+    assert found["rows"]["tofu"].keys() == {"float32", "float32, top-1", "bfloat16", "bfloat16, top-1"}
     assert str(tmp_path) not in out.read_text()
 
 

@@ -1,7 +1,8 @@
 """What a training step costs against a plain loop with the same losses, and how far it is from its floor, in one run.
 
-    python tests/benchmarks/trainer/bench_step.py MODEL [--rows tofu demo] [--dtypes float32 bfloat16] [--repeats 7] \
-        [--tofu ../shared/data/tofu/full.json] [--batch-size 16] [--threads N] [--out docs/benchmarks/trainer/step.json]
+    python tests/benchmarks/trainer/bench_step.py MODEL [--rows tofu demo] [--dtypes float32 bfloat16] \
+        [--blocks all top-10] [--repeats 7] [--tofu ../shared/data/tofu/full.json] [--batch-size 16] [--threads N] \
+        [--out docs/benchmarks/trainer/step.json]
 
 plain   a careful loop with transformers and PEFT (stepping/plain.py): a teacher pass in every step, padded rows
 fast    the trainer's own step
@@ -17,6 +18,7 @@ float32 on TOFU rows, by the clock.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -48,6 +50,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("model")
     parser.add_argument("--rows", nargs="+", choices=["tofu", "demo"], default=["tofu", "demo"])
     parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"])
+    parser.add_argument("--blocks", nargs="+", default=["all"], help="also, for example, top-10")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--tofu", type=Path, default=TOFU)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -117,9 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = {"tofu": lambda: tofu_rows(chosen.tofu), "demo": demo_rows}
     found: dict[str, Any] = {}
     for name in chosen.rows:
-        for dtype in chosen.dtypes:
-            settings = FitSettings(batch_size=chosen.batch_size, dtype=dtype)
-            found.setdefault(name, {})[dtype] = measure(chosen.model, rows[name](), settings, chosen.repeats)
+        for dtype, blocks in itertools.product(chosen.dtypes, chosen.blocks):
+            settings = FitSettings(batch_size=chosen.batch_size, dtype=dtype, blocks=blocks)
+            key = dtype if blocks == "all" else f"{dtype}, {blocks}"
+            found.setdefault(name, {})[key] = measure(chosen.model, rows[name](), settings, chosen.repeats)
     headline = found.get("tofu", {}).get("float32", {}).get("speedup")
     line = command_line("bench_step.py", arguments if arguments is not None else sys.argv[1:])
     record = {"step_speedup": headline, "rows": found, "machine": describe_machine(), "command": line}

@@ -12,8 +12,17 @@ import torch
 from eul_serve.engine.loading import cast_layer, check_path, is_bundle, read_layers
 from eul_serve.engine.model_files import local_model, read_tensor
 from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
-from eul_serve.format import fingerprint
-from eul_serve.format.weights import LayerWeights
+from eul_serve.format import (
+    BundleConfig,
+    ForgottenRequest,
+    Manifest,
+    describe_files,
+    fingerprint,
+    read_base,
+    write_bundle,
+)
+from eul_serve.format.digest import digest_bytes
+from eul_serve.format.weights import LayerWeights, dump_layers
 
 
 @pytest.fixture
@@ -26,6 +35,23 @@ def test_reads_a_bundle_of_this_model(bundle: Path, tiny_model: Path) -> None:
     assert sorted(layers) == ["model.layers.0.mlp", "model.layers.1.mlp"]
     assert read.config.rank == 4
     assert is_bundle(bundle)
+
+
+def test_reads_a_bundle_with_layers_on_some_blocks(tmp_path: Path, tiny_model: Path) -> None:
+    """The other blocks' slots stay empty: vLLM resets the slot of a module that an adapter has no weights for."""
+    base = read_base(tiny_model)
+    config = BundleConfig(rank=2, base_fingerprint=base.fingerprint, target_modules=("model.layers.1.mlp",))
+    layer = LayerWeights(torch.ones(2, 64), torch.ones(64, 2), torch.zeros(2), config.activation)
+    files = {
+        "adapter_config.json": config.to_bytes(),
+        "adapter_model.safetensors": dump_layers({"model.layers.1.mlp": layer}),
+        "README.md": b"Layers on one block.\n",
+    }
+    request = ForgottenRequest(id="r", data=digest_bytes(b"r"), units=None)
+    write_bundle(tmp_path / "some", Manifest(base=base, requests=(request,), files=describe_files(files)), files)
+    read, layers = read_layers(tmp_path / "some", tmp_path, base.fingerprint)
+    assert list(layers) == ["model.layers.1.mlp"]
+    assert read.config.target_modules == ("model.layers.1.mlp",)
 
 
 def test_a_relative_path_is_refused_with_the_absolute_one(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
