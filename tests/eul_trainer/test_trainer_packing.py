@@ -60,9 +60,9 @@ def test_what_rows_begin_with_is_packed_once() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 3])
-@pytest.mark.parametrize("short", [0, 1000])
-def test_packed_attention_is_that_of_each_row(window: int | None, short: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "SHORT", short)
+@pytest.mark.parametrize("few", [0, 1 << 20])
+def test_packed_attention_is_that_of_each_row(window: int | None, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "FEW_SCORES", few)
     rows = [(*BEGINNING, 1, 2, 3), (*BEGINNING, 4), (7, 8)]
     packing, paths = pack(rows, CPU)
     generator = torch.Generator().manual_seed(0)

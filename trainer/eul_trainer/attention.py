@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from eul_trainer.model import Network
 
 NAME = "eul_packed"
-SHORT = 384
-"""Widest sight, tokens, for which whole score matrices are made: beyond it they take too much memory."""
+FEW_SCORES = 4 * 2**20
+"""Scores of a block, over all heads, up to which whole matrices are made: beyond it they take too much memory."""
 
 
 def packed_attention(
@@ -48,7 +48,8 @@ def packed_attention(
     """
     queries = _gather(query, packing.queries) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     keys, values = _gather(key, packing.keys), _gather(value, packing.keys)
-    attend = _matrices if packing.keys.shape[1] <= SHORT else _fused
+    few = packing.sight.numel() * query.shape[1] <= FEW_SCORES
+    attend = _matrices if few else _fused
     found = attend(queries, keys, values, _sight(packing, sliding_window)[:, None])
     flat = found.transpose(1, 2).flatten(0, 1)
     return flat.index_select(0, packing.back)[None], None
