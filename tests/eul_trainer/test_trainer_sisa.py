@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -177,6 +178,9 @@ def test_a_checkpoint_is_half_of_float32_and_read_as_it_was_trained_on(tiny_mode
         assert torch.equal(parameter, kept[name])
     with pytest.raises(CapacityError, match="1000000000 checkpoints take"):
         store.reserve(1_000_000_000)
+    shutil.rmtree(store.folder)
+    with pytest.raises(CapacityError, match="cannot write"):
+        store.save("k", network)
 
 
 def test_the_command_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eul_serve.errors import EulError, InputError
+from eul_serve.errors import CapacityError, EulError, InputError
 from eul_serve.format import read_base
 from eul_trainer.cli import main as cli
 from eul_trainer.forward import Runner
 from eul_trainer.losses import row_losses
 from eul_trainer.model import LoadedModel, load_model
 from eul_trainer.records import Fields, Row, digest_rows, read_rows
+from eul_trainer.teaching.checkpoint import Progress, save
+from eul_trainer.teaching.directory import write_model
 from eul_trainer.teaching.plan import epoch_batches, learning_rate, steps
 from eul_trainer.teaching.precision import compute_dtype
-from eul_trainer.teaching.run import encode_taught, train
+from eul_trainer.teaching.run import encode_taught, teach, train
 from eul_trainer.teaching.settings import TeachSettings
 from eul_trainer.teaching.weights import FullTraining, Lesson
 
@@ -119,6 +122,31 @@ def test_auto_is_bfloat16_where_the_processor_has_instructions_for_it() -> None:
     assert compute_dtype("auto", device) == (torch.bfloat16 if fast else torch.float32)
     assert compute_dtype("float32", device) == torch.float32
     assert compute_dtype("bfloat16", device) == torch.bfloat16
+
+
+@pytest.mark.parametrize("layout", ["gpt2", "mistral", "t5"])
+def test_other_layouts_are_taught(
+    layout: str, make_layout: Callable[..., Path], rows: list[Row], tmp_path: Path
+) -> None:
+    model = load_model(str(make_layout(layout, tmp_path)))
+    course = teach(model, rows[:4], TeachSettings(dtype="float32", epochs=25, learning_rate=0.01))
+    assert course.epochs[-1] < course.epochs[0] - 2.0
+
+
+def test_a_full_disk_leaves_nothing(model: LoadedModel, rows: list[Row], tmp_path: Path) -> None:
+    # A limit on file size stands in for a full disk: a write then fails halfway with EFBIG instead of ENOSPC.
+    training = FullTraining(model, Lesson.learn(encode_taught(model, rows)), EXACT)
+    training.step([0], 1e-3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(CapacityError, match=r"out': cannot write: .*; free space or name another"):
+            write_model(tmp_path / "out", model, "teach.json", {})
+        with pytest.raises(CapacityError, match=r"resume': cannot write: .*; free space"):
+            save(tmp_path / "resume", "sha256:0", training, Progress())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 class Killed(Exception):

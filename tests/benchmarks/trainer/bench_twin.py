@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps.run("teach", ["teach", "--model", base, "--data", data / "teach.jsonl", "--out", taught, *how])
     steps.run("twin", ["baseline", "retrain", "--model", base, "--retain", data / "twin.jsonl", *forget,
                        "--out", twin, *how])  # fmt: skip
-    before = _measure(steps, "before", [base, taught, twin], base, data)
+    before = _measure(steps, "before", {"base": base, "taught": taught, "twin": twin}, base, data)
     goals = {
         "twin": before["twin"]["forget"],
         "unseen": before["taught"]["unseen"],
     }
     layers = {name: _fit(steps, chosen, name, goals[name], taught, data) for name in chosen.targets}
-    after = _measure(steps, "after", list(layers.values()), taught, data)
+    after = _measure(steps, "after", layers, taught, data)
     bundles = [word for layer in layers.values() for word in ("--bundle", layer)]
     steps.run("eval", ["eval", "--model", taught, *bundles, *forget, "--retain", data / "test.jsonl",
                        "--out", chosen.work / "eval"])  # fmt: skip
@@ -61,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": given,
         "limits": LIMITS,
         "losses": before,
-        "layers": {name: _layer(steps, name, goals[name], before, after[f"layer-{name}"]) for name in layers},
+        "layers": {name: _layer(steps, name, goals[name], before, after[name]) for name in layers},
         "seconds": steps.seconds(),
         "seconds_in_all": sum(steps.seconds().values()),
+        "within_forty_minutes": sum(steps.seconds().values()) <= 2400,
     }
     write_json(chosen.out, record)
     click.echo(json.dumps(rounded(record), indent=1))
@@ -79,14 +80,14 @@ def _fit(steps: Steps, chosen: argparse.Namespace, name: str, goal: float, taugh
     return out
 
 
-def _measure(steps: Steps, name: str, systems: list[Path], model: Path, data: Path) -> dict[str, dict[str, float]]:
+def _measure(steps: Steps, name: str, systems: dict[str, Path], model: Path, data: Path) -> dict[str, dict[str, float]]:
     """Return each system's answer loss on what is forgotten, retained, held out and never taught, nats."""
     sets = {"forget": "forget", "retain": "retain", "held": "test", "unseen": "unseen"}
     files = [word for file in sets.values() for word in ("--rows", data / f"{file}.jsonl")]
-    told = steps.run(name, ["baseline", "measure", *systems, "--model", model, *files])["told"]["systems"]
+    told = steps.run(name, ["baseline", "measure", *systems.values(), "--model", model, *files])["told"]["systems"]
     return {
-        system.name: {key: told[str(system)][str(data / f"{file}.jsonl")]["loss"] for key, file in sets.items()}
-        for system in systems
+        role: {key: told[str(system)][str(data / f"{file}.jsonl")]["loss"] for key, file in sets.items()}
+        for role, system in systems.items()
     }
 
 

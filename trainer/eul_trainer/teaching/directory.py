@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
+from eul_serve.errors import CapacityError
 from eul_trainer.model import LoadedModel
 from eul_trainer.output import unfinished
 from eul_trainer.package import versions
@@ -31,9 +34,15 @@ def write_model(out: Path, model: LoadedModel, name: str, record: dict[str, Any]
         model: The model; its tokenizer's files are copied, so that their digests stay the same.
         name: Name of the record's file.
         record: The record.
+
+    Raises:
+        CapacityError: The disk is full, or the files cannot be written.
     """
     with unfinished(out) as part:
-        model.network.save_pretrained(part)
+        try:
+            model.network.save_pretrained(part)
+        except safetensors.SafetensorError as error:  # what a full disk is to the library
+            raise CapacityError(f"output {str(out)!r}: cannot write: {error}; free space or name another") from error
         for pattern in _TOKENIZER_FILES:
             for path in sorted(model.path.glob(pattern)):
                 shutil.copyfile(path, part / path.name)
