@@ -56,14 +56,14 @@ class Training:
         self.objective = make_objective(settings)
         cast(model.network, settings.dtype)
         self.runner = Runner(model, sets.all())
-        # Before the model is changed, and before its head may train.
+        # Before the model is changed, and before its head may train; the teacher reads the states below too.
+        self.runner.known = self._lower(below)
         lean = settings.trainable != "full" and self.runner.lean and not self.spec.dense
         self.teacher = Teacher(self.runner, sets, self.spec, lean=lean, memory=settings.cache_memory)
         self.blocks = BlockStates(self.runner, sets, self.objective.weights.depth) if self.spec.states else None
         self.trainable = make_trainable(model, settings, below)
         self.parameters = self.trainable.parameters
         self.runner.checkpointing = settings.checkpointing
-        self.runner.known = self._lower(below)
         self._score = self.runner.scores if lean else self.runner.logits
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.learning_rate, betas=(0.9, self.spec.beta2), weight_decay=0.0
