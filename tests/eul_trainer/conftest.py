@@ -293,10 +293,11 @@ def random_layer(path: Path, seed: int, **options: Any) -> Any:
 
     settings = {"fit": {"init_seed": options.pop("init_seed", 0)}, "on_top_of": list(options.pop("on_top_of", ()))}
     base = options.pop("base", digest_bytes(b"base"))
+    kind = {"target_modules": options.pop("targets", ("mlp",)), "task_type": options.pop("task", "CAUSAL_LM")}
     member = random_member(seed, **options)
     entry = Entry(request=member.request, revision=None, statistics=member.statistics)
     parcel = Parcel(
-        config=BundleConfig(rank=member.rank, base_fingerprint=base, hidden_bias=options.get("bias", True)),
+        config=BundleConfig(rank=member.rank, base_fingerprint=base, hidden_bias=options.get("bias", True), **kind),
         base=BaseModel(fingerprint=base, architecture="Llama", tokenizer=base, chat_template=None),
         requests=(member.request,),
         layers=member.layers,

@@ -49,7 +49,7 @@ def compressed(job: Job, rank: int | None) -> tuple[dict[str, LayerWeights], dic
     for module, layer in layers.items():
         retain = job.moments[module].units if job.moments else None
         problems[module] = problem(layer.up, block_diagonal_of(grams[module]), retain, module, settings)
-        orders[module], shares[module] = drop_order(problems[module], settings.ridge)
+        orders[module], shares[module] = drop_order(problems[module], settings.ridge, rank or 1)
     units = len(next(iter(orders.values())))
     if rank is None:
         rank = max(_least(found, settings.energy) for found in shares.values())
@@ -85,33 +85,35 @@ def problem(
     return Problem(metric=metric, target=held @ up.double().T)
 
 
-def drop_order(found: Problem, ridge: float) -> tuple[list[int], list[float]]:
+def drop_order(found: Problem, ridge: float, least: int = 0) -> tuple[list[int], list[float]]:
     """Drop units one by one, the cheapest first.
 
     Args:
         found: The problem.
         ridge: Relative ridge, for messages.
+        least: Units at which to stop.
 
     Returns:
-        The units in the order in which they go, and by number of units left, 0 to n, the share of energy kept.
+        The units, those that go first, in their order; and by number of units left, 0 to n, the share of energy kept,
+        0 below the least.
     """
-    left = list(range(len(found.metric)))
-    inverse = solve(found.metric, torch.eye(len(left), dtype=torch.float64), ridge)
+    units = len(found.metric)
+    inverse = solve(found.metric, torch.eye(units, dtype=torch.float64), ridge)
     weights = inverse @ found.target
     whole = energy = float((found.target * weights).sum())
-    order, shares = [], [1.0]
-    while left:
+    gone = torch.zeros(units, dtype=torch.bool)
+    order, shares = [], [0.0] * units + [1.0]
+    for left in range(units - 1, least - 1, -1):
         costs = weights.square().sum(1) / inverse.diagonal()
-        place = int(costs.argmin())
+        place = int(costs.masked_fill(gone, torch.inf).argmin())
         energy -= float(costs[place])
         column = inverse[:, place] / inverse[place, place]
-        weights = weights - column[:, None] * weights[place]
-        inverse = inverse - column[:, None] * inverse[place]
-        kept = [index for index in range(len(left)) if index != place]
-        weights, inverse = weights[kept], inverse[kept][:, kept]
-        order.append(left.pop(place))
-        shares.append(min(1.0, max(0.0, energy / whole)) if whole > 0 else 1.0)
-    return order, shares[::-1]
+        weights.addr_(column, weights[place].clone(), alpha=-1)
+        inverse.addr_(column, inverse[place].clone(), alpha=-1)
+        gone[place] = True
+        order.append(place)
+        shares[left] = min(1.0, max(0.0, energy / whole)) if whole > 0 else 1.0
+    return [*order, *(~gone).nonzero()[:, 0].tolist()], shares
 
 
 def _least(shares: list[float], energy: float) -> int:

@@ -22,7 +22,7 @@ from eul_trainer.fusion.job import Fused, Job
 from eul_trainer.fusion.normal import Normal, forgotten, kept
 from eul_trainer.fusion.settings import FuseSettings
 
-SAMPLES = 256
+SAMPLES = 128
 """Draws per step from all requests together, and a quarter as many from retained rows."""
 RATE = 1e-3
 """Highest learning rate, relative to the mean size of a weight."""
