@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from eul_serve.format.digest import digest_file
 from eul_trainer.devices import SINGLE, Devices, gradients
 from eul_trainer.objectives.terms import counted_over, loudness, mean
 from eul_trainer.schedule import Draw
@@ -36,10 +40,24 @@ def free_port() -> int:
 
 def together(forker: Any, line: list[Any], count: int = 2, **env: str) -> list[tuple[int, str]]:
     """Run a line in several processes, as a launcher would start them."""
+    return [forker.finish(child) for child in start_together(forker, line, count, **env)]
+
+
+def start_together(forker: Any, line: list[Any], count: int = 2, **env: str) -> list[int]:
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
               "LOCAL_WORLD_SIZE": str(count), **env}  # fmt: skip
-    children = [forker.start(line, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)]
-    return [forker.finish(child) for child in children]
+    return [forker.start(line, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(count)]
+
+
+def steps_in(path: Path) -> int:
+    return path.read_text().count('"event": "step"') if path.exists() else 0
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def assert_close(first: Path, second: Path) -> None:
@@ -80,6 +98,29 @@ def test_a_process_without_rows_steps_with_the_others(forker: Any, line: list[st
         told = together(forker, [*words, "--out", tmp_path / f"{objective}-3"], count=3)
         assert [status for status, _ in told] == [0, 0, 0], told
         assert_close(tmp_path / f"{objective}-1", tmp_path / f"{objective}-3")
+
+
+def test_processes_end_together_go_on_together_and_miss_each_other(
+    forker: Any, line: list[str], tmp_path: Path
+) -> None:
+    """A signal to one ends both after the same step; a killed one is missed in words; no bit changes."""
+    out, log = tmp_path / "two", tmp_path / "log.jsonl"
+    line = [*line[:-1], "--steps", "40", "--learning-rate", "0.0005"]
+    together(forker, [*line, "--out", tmp_path / "whole"])
+    again = [*line, "--out", out, "--log", log]
+    for number, other in ((signal.SIGTERM, 143), (signal.SIGKILL, 1)):
+        begun = steps_in(log)
+        children = start_together(forker, again)
+        wait_for(lambda begun=begun: steps_in(log) > begun + 3)  # type: ignore[misc]
+        os.kill(children[1], number)
+        told = [forker.finish(child) for child in children]
+        assert [status for status, _ in told] == [other, 143 if other == 143 else -9], told
+        assert "Traceback" not in told[0][1]
+        words = "ended by SIGTERM after step" if other == 143 else "another process of this run is gone"
+        assert words in told[0][1].splitlines()[-1]
+    assert [status for status, _ in together(forker, again)] == [0, 0]
+    assert digest_file(out / WEIGHTS) == digest_file(tmp_path / "whole" / WEIGHTS)
+    assert steps_in(log) == 40
 
 
 def test_a_base_model_spread_over_processes_gives_the_same_layer(forker: Any, line: list[str], tmp_path: Path) -> None:

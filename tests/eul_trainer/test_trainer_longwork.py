@@ -278,6 +278,17 @@ def test_a_log_never_replaces_another_file(tmp_path: Path) -> None:
         JsonLog(path / "x").begin("sha256:two", [])
 
 
+@pytest.mark.parametrize("option", ["--log", "--tensorboard"])
+def test_a_log_inside_of_the_output_is_refused_before_any_work(
+    option: str, line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would fill the directory that must be empty when the layer is written."""
+    out = tmp_path / "out"
+    assert run([*line, "--out", str(out), option, str(out / "log")]) == 2
+    assert f"{option} {str(out / 'log')!r}: expected a place outside of the output" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_tensorboard_gets_every_step_once_over_a_kill(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
