@@ -53,6 +53,11 @@ ITEMS = (
     "a log that is another file, or another run's",
     "a sweep over what is no number",
     "a layer below which belongs to other layers, is given twice, or is of another base",
+    "a layer of another base model, shape, rank or seed in a fusion",
+    "a singular Gram in a fusion",
+    "fusion statistics that are missing, damaged, not finite, or of another bundle",
+    "a layer fused without those that it was trained on top of, or left by a revocation",
+    "a limit on retained rows that no weight keeps",
     "the server killed while swapping",
 )
 
