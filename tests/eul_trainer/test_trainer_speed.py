@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from eul_serve.errors import EulError
 from eul_serve.format import ForgottenRequest, Manifest, describe_files, read_base, read_bundle, write_bundle
 from eul_serve.format.digest import digest_bytes
 from eul_serve.format.weights import dump_layers
@@ -19,7 +20,7 @@ from eul_trainer.fit import prepare
 from eul_trainer.model import load_model
 from eul_trainer.objectives.view import Losses
 from eul_trainer.records import Row
-from eul_trainer.schedule import draw
+from eul_trainer.schedule import Draw, all_drawn, draw
 from eul_trainer.settings import FitSettings, default_settings, override
 from eul_trainer.training import Training
 
@@ -139,6 +140,32 @@ def test_states_below_the_trained_blocks_are_kept_and_read(tiny_model: Path) -> 
     assert not calls
     assert [name for name in training.parameters if "layers.0." in name] == []
     assert len(training.parameters) == 3
+
+
+def test_only_rows_that_a_run_draws_are_measured(tiny_model: Path) -> None:
+    settings = settings_for("bounded", steps=1, blocks="1-1", batch_size=4, refusal="")
+    training = prepare(load_model(str(tiny_model)), FORGOTTEN, KEPT, settings)
+    drawn = all_drawn(settings, len(FORGOTTEN), len(KEPT))
+    assert len(drawn.retain) == settings.retain_rows
+    training.step(0)
+    unseen = tuple(row for row in range(len(KEPT)) if row not in drawn.retain)
+    known = training.runner.known
+    assert known is not None
+    assert known.states(training.runner.batch([training.sets.retain[unseen[0]]])) is None
+    with pytest.raises(EulError, match="rows that none of the run's steps draws"):
+        training._losses(Draw(retain=unseen))
+
+
+def test_all_drawn_is_the_union_of_the_steps() -> None:
+    for objective in ("bounded", "paper", "dpo"):
+        settings = settings_for(objective, steps=5, batch_size=4, refusal="No." if objective != "paper" else "")
+        steps = [draw(settings, step, 9, 31) for step in range(5)]
+        found = all_drawn(settings, 9, 31)
+        for part in ("forget", "retain", "refusal", "masked"):
+            assert set(getattr(found, part)) == {row for step in steps for row in getattr(step, part)}
+        assert list(found.retain) == sorted(set(found.retain))
+    whole = all_drawn(settings_for("bounded", steps=1_000_000), 9, 31)
+    assert (len(whole.forget), len(whole.retain), len(whole.refusal)) == (9, 31, 9)
 
 
 def test_a_bundle_with_layers_on_some_blocks_loads_in_peft(tiny_model: Path, tmp_path: Path) -> None:

@@ -58,6 +58,40 @@ def draw(settings: FitSettings, step: int, forget: int, retain: int) -> Draw:
     )
 
 
+def all_drawn(settings: FitSettings, forget: int, retain: int) -> Draw:
+    """Return the rows that a run can see in all its steps, each once and in order.
+
+    Args:
+        settings: The run's settings.
+        forget: Number of rows to forget.
+        retain: Number of rows to keep.
+
+    Returns:
+        The rows; of a large set that a short run never gets through, only those it gets to.
+    """
+    lost: set[int] = set()
+    kept: set[int] = set()
+    refused: set[int] = set()
+    masked: set[int] = set()
+    for step in range(settings.steps):
+        found = draw(settings, step, forget, retain)
+        for seen, rows in (
+            (lost, found.forget),
+            (kept, found.retain),
+            (refused, found.refusal),
+            (masked, found.masked),
+        ):
+            seen.update(rows)
+        if len(lost) == forget and len(kept) == retain and (len(refused) == forget or not found.refusal):
+            break
+    return Draw(
+        forget=tuple(sorted(lost)),
+        retain=tuple(sorted(kept)),
+        refusal=tuple(sorted(refused)),
+        masked=tuple(sorted(masked)),
+    )
+
+
 def _alternating(settings: FitSettings, step: int, forget: int, retain: int) -> Draw:
     """One epoch of retained rows, then one of forgotten rows, and so on."""
     keep, lose = (-(-count // settings.batch_size) for count in (retain, forget))

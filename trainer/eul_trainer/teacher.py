@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from eul_serve.errors import EulError
 from eul_trainer.batches import by_length
 from eul_trainer.encoding import Example
 from eul_trainer.example_sets import ExampleSets
@@ -26,13 +27,16 @@ class Teacher:
     Otherwise its states before the head are kept, in the model's dtype, and the head is run on them in every step.
     """
 
-    def __init__(self, runner: Runner, sets: ExampleSets, spec: ObjectiveSpec, *, lean: bool, memory: int) -> None:
+    def __init__(
+        self, runner: Runner, sets: ExampleSets, spec: ObjectiveSpec, drawn: Draw, *, lean: bool, memory: int
+    ) -> None:
         """Run the base model.
 
         Args:
             runner: The base model and its batches.
             sets: The rows.
             spec: What the objective wants.
+            drawn: The rows that the run will ask for.
             lean: Whether expected rows are kept, and not states.
             memory: Bound of what is held in memory, MiB.
         """
@@ -41,20 +45,31 @@ class Teacher:
         self._device = runner.model.device
         examples = [*sets.forget, *sets.retain, *(sets.refusal if spec.paired else [])]
         self._first = (0, len(sets.forget), len(sets.forget) + len(sets.retain))
+        wanted = self._rows(drawn)
+        self._known = frozenset(wanted)
+        sizes = [0] * len(examples)
+        for row in wanted:
+            sizes[row] = len(examples[row].answer)
         width, dtype = runner.width, torch.float32 if lean else runner.network.dtype
-        sizes = [len(example.answer) for example in examples]
         self._store = RowStore(sizes, width + 2 if lean else width, dtype, bound=memory * MIB)
-        self._measure(runner, examples)
+        self._measure(runner, examples, wanted)
+
+    def _rows(self, drawn: Draw) -> list[int]:
+        """Return where the teacher's rows of a draw are in its store, in the order of a batch."""
+        forget, retain, refusal = self._first
+        rows = [forget + row for row in drawn.forget] + [retain + row for row in drawn.retain]
+        return rows + ([refusal + row for row in drawn.refusal] if self._paired else [])
 
     @torch.no_grad()
-    def _measure(self, runner: Runner, examples: Sequence[Example], size: int = 16) -> None:
-        for indices in by_length(examples, size):
-            batch = runner.batch([examples[index] for index in indices])
+    def _measure(self, runner: Runner, examples: Sequence[Example], wanted: Sequence[int], size: int = 16) -> None:
+        for places in by_length([examples[row] for row in wanted], size):
+            rows = [wanted[place] for place in places]
+            batch = runner.batch([examples[row] for row in rows])
             hidden = runner.hidden(batch)
             kept = _columns(runner.expect(hidden, batch.targets)) if self._lean else hidden
-            lengths = [len(examples[index].answer) for index in indices]
-            for index, part in zip(indices, torch.split(kept, lengths), strict=True):
-                self._store.put(index, part)
+            lengths = [len(examples[row].answer) for row in rows]
+            for row, part in zip(rows, torch.split(kept, lengths), strict=True):
+                self._store.put(row, part)
 
     def logits(self, chosen: Draw, count: int, head: Head) -> torch.Tensor | Expected:
         """Return the teacher's logits, or what stands for them, in the order of a step's batch.
@@ -67,10 +82,13 @@ class Teacher:
 
         Returns:
             Tensors of length T.
+
+        Raises:
+            EulError: A row is in none of the steps that the run was made for.
         """
-        starts = self._first
-        rows = [starts[0] + row for row in chosen.forget] + [starts[1] + row for row in chosen.retain]
-        rows += [starts[2] + row for row in chosen.refusal] if self._paired else []
+        rows = self._rows(chosen)
+        if not self._known.issuperset(rows):
+            raise EulError("teacher: asked for rows that none of the run's steps draws; raise --steps")
         kept = self._store.get(rows).to(self._device)
         if not self._lean:
             with torch.no_grad():

@@ -27,7 +27,7 @@ from eul_trainer.objectives.catalog import OBJECTIVES, make_objective
 from eul_trainer.objectives.terms import counted_over
 from eul_trainer.objectives.view import FORGET, IDLE, MASKED, REFUSAL, RETAIN, Losses, View
 from eul_trainer.precision import cast
-from eul_trainer.schedule import Draw, draw, rate
+from eul_trainer.schedule import Draw, all_drawn, draw, rate
 from eul_trainer.settings import FitSettings
 from eul_trainer.stop import MEASURED_ROWS, probe_rows
 from eul_trainer.teacher import Teacher
@@ -57,9 +57,10 @@ class Training:
         cast(model.network, settings.dtype)
         self.runner = Runner(model, sets.all())
         # Before the model is changed, and before its head may train; the teacher reads the states below too.
-        self.runner.known = self._lower(below)
+        drawn = all_drawn(settings, len(sets.forget), len(sets.retain))
+        self.runner.known = self._lower(drawn, below)
         lean = settings.trainable != "full" and self.runner.lean and not self.spec.dense
-        self.teacher = Teacher(self.runner, sets, self.spec, lean=lean, memory=settings.cache_memory)
+        self.teacher = Teacher(self.runner, sets, self.spec, drawn, lean=lean, memory=settings.cache_memory)
         self.blocks = BlockStates(self.runner, sets, self.objective.weights.depth) if self.spec.states else None
         self.trainable = make_trainable(model, settings, below)
         self.parameters = self.trainable.parameters
@@ -109,13 +110,14 @@ class Training:
         self.taps.clear()
         return self.objective(view)
 
-    def _lower(self, below: Sequence[Bundle]) -> LowerStates | None:
+    def _lower(self, drawn: Draw, below: Sequence[Bundle]) -> LowerStates | None:
         """Return the states below the lowest trained block, where nothing changes them."""
         model, settings = self.runner.model, self.settings
         if model.encoder_decoder or settings.trainable == "full" or below:
             return None
         first = chosen_blocks(settings.blocks, len(self.runner.blocks.blocks)).start
-        return LowerStates(self.runner, self.sets.all(), first, memory=settings.cache_memory) if first else None
+        rows = [*self.sets.forget, *(self.sets.retain[row] for row in drawn.retain), *self.sets.refusal]
+        return LowerStates(self.runner, rows, first, memory=settings.cache_memory) if first else None
 
     def _rows(self, chosen: Draw) -> tuple[list[Example], torch.Tensor]:
         sets = self.sets
