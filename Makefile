@@ -1,12 +1,12 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench lock clean help
+.PHONY: demo test test-py312 lint format bench bench-trainer mutation lock clean help
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
 INPUTS := pyproject.toml deploy/constraints-cpu.txt deploy/overrides.txt .ci/install proto/build.py $(wildcard proto/eul_serve/v1/*.proto)
 
 help: ## print this list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/installed: $(INPUTS)
 	@.ci/install
@@ -43,6 +43,20 @@ format: .venv/installed ## rewrite the code in the house style
 bench: .venv/installed ## the long measurements, as JSON
 	@$(BIN)/eul-train base --out build/base >&2
 	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file build/base; done
+
+DATA ?= ../shared/data
+bench-trainer: .venv/installed ## the trainer's measurements and tables, hours on two cores; DATA names the benchmark data
+	@$(BIN)/eul-train base --out build/base >&2
+	@for name in step memory; do $(BIN)/python tests/benchmarks/trainer/bench_$$name.py build/base \
+	   --out docs/benchmarks/trainer/$$name.json; done
+	@for name in twin cost; do $(BIN)/python tests/benchmarks/trainer/bench_$$name.py --model build/base \
+	   --data $(DATA)/tofu --work build/bench/$$name; done
+	@for name in tofu imdb samsum; do $(BIN)/python tests/benchmarks/trainer/bench_$$name.py --model build/base \
+	   --data $(DATA)/$$name --work build/bench/$$name; done
+	@$(BIN)/python tests/benchmarks/trainer/summary.py
+
+mutation: .venv/installed ## change every line of objectives and fusion and see that a test notices
+	@for room in objectives fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done
 
 lock: .venv/installed ## write the pinned versions of the CPU environment anew
 	@{ echo "# Pinned versions of the CPU environment; written by: make lock"; \
