@@ -22,6 +22,8 @@ from eul_trainer.objectives.terms import counted_over, loudness, mean
 from eul_trainer.schedule import Draw
 
 WEIGHTS = "adapter_model.safetensors"
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+"""What `accelerate launch --use_fsdp` sets."""
 
 
 @pytest.fixture
@@ -127,15 +129,32 @@ def test_a_base_model_spread_over_processes_gives_the_same_layer(forker: Any, li
     """As `accelerate launch --use_fsdp` starts them; each process holds half of the weights of the blocks."""
     line = [*line[:-1], "--unrelated-limit", "0"]
     alone(forker, [*line, "--out", tmp_path / "one"])
-    told = together(forker, [*line, "--out", tmp_path / "two"], ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+    told = together(forker, [*line, "--out", tmp_path / "two"], **FSDP)
     assert [status for status, _ in told] == [0, 0], told
     words = re.search(r"over 2 processes: (\d+) of (\d+) weights of its blocks are here", told[0][1])
     assert words is not None
     assert 2 * int(words[1]) == int(words[2])
     assert_close(tmp_path / "one", tmp_path / "two")
-    refused = together(forker, [*line, "--trainable", "full", "--out", tmp_path / "full"], ACCELERATE_USE_FSDP="true")
+    refused = together(forker, [*line, "--trainable", "full", "--out", tmp_path / "full"], **FSDP)
     assert [status for status, _ in refused] == [2, 2]
     assert "launch without --use_fsdp" in refused[0][1]
+
+
+def test_processes_with_other_weights_do_not_train(
+    forker: Any, line: list[str], other_model: Path, tmp_path: Path
+) -> None:
+    """As where a machine has another copy of the model: the layer would be of no model."""
+    line = [*line[:-1], "--out", str(tmp_path / "out")]
+    other = [str(other_model) if line[place - 1] == "--model" else word for place, word in enumerate(line)]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "LOCAL_WORLD_SIZE": "2"}
+    children = [
+        forker.start(words, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank, words in enumerate((line, other))
+    ]
+    told = [forker.finish(child) for child in children]
+    assert [status for status, _ in told] == [1, 1], told
+    assert "the 2 processes have different weights of the base model" in told[0][1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_that_all_processes_have_is_said_once(forker: Any, line: list[str], tmp_path: Path) -> None:

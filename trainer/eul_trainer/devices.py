@@ -71,6 +71,9 @@ class Devices:
         """Return the largest of a flag over the processes."""
         return flag
 
+    def check_same(self, value: float, what: str) -> None:
+        """Refuse to go on where a number is not the same in every process."""
+
     def wait(self) -> None:
         """Wait until every process is here."""
 
@@ -152,6 +155,22 @@ class Processes(Devices):
             torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return int(found)
 
+    def check_same(self, value: float, what: str) -> None:
+        """Refuse to go on where a number is not the same in every process.
+
+        Args:
+            value: The number.
+            what: What it stands for.
+
+        Raises:
+            EulError: It differs.
+        """
+        first = self.agree(value)
+        if self.any(int(first != value)):
+            raise EulError(
+                f"the {self.count} processes have different {what}; give all of them the same files, and start again"
+            )
+
     def wait(self) -> None:
         """Wait until every process is here."""
         with _together():
@@ -189,4 +208,6 @@ def find_devices(device: str) -> Devices:
         return SINGLE
     from accelerate import PartialState
 
+    # Else transformers reads the weights in process 0 alone and leaves the others' as memory happened to be.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return Processes(PartialState(cpu=torch.device(device).type == "cpu"))

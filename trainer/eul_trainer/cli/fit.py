@@ -185,11 +185,13 @@ def command(
 
 def _load(model: str, device: str, settings: FitSettings, devices: Devices, quiet: bool) -> LoadedModel:
     from eul_trainer.memory import advised
-    from eul_trainer.model import load_model
+    from eul_trainer.model import checksum, load_model
     from eul_trainer.sharding import spread
 
     with advised(settings, "while the model was loaded"):
         loaded = load_model(model, devices.place(device))
+        if devices.count > 1:
+            devices.check_same(checksum(loaded.network), "weights of the base model")
         told = spread(loaded, settings, devices)
     if told and not quiet:
         click.echo(told, err=True)
