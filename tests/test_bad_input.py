@@ -50,6 +50,7 @@ ITEMS = (
     "no memory left in training",
     "NaN or infinity in the base model",
     "training killed",
+    "processes of one run that have different weights, or of which one is killed",
     "a log that is another file, or another run's",
     "a sweep over what is no number",
     "a layer below which belongs to other layers, is given twice, or is of another base",
