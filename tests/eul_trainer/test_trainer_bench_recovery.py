@@ -52,6 +52,12 @@ def test_a_gram_of_many_tokens_hides_independent_ones(attack: ModuleType) -> Non
     assert attack.auc(*found) == pytest.approx(0.5, abs=0.04)
 
 
+def test_silent_units_are_no_evidence(attack: ModuleType) -> None:
+    silent, known = torch.zeros(3, 4), normal(50, 4, 1)
+    stored, theirs = ([attack.Spectrum.of(x, 4)] for x in (normal(50, 4, 2), known))
+    assert attack.scores(stored, theirs, [silent]).abs().max() == 0
+
+
 def test_figures(attack: ModuleType) -> None:
     """Of the four pairs two are won, one is a tie and one is lost: 2.5 of 4."""
     assert attack.auc(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 2.0])) == 0.625

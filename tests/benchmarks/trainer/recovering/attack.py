@@ -62,9 +62,13 @@ def layout(size: int, width: int) -> list[tuple[int, int, int]]:
 def scores(stored: Sequence[Spectrum], known: Sequence[Spectrum], states: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return how much each token looks as if it were in the stored Grams, (ridges, T), the mean over modules."""
     found = [
-        there.distances(x).log() - here.distances(x).log() for here, there, x in zip(stored, known, states, strict=True)
+        _log(there.distances(x)) - _log(here.distances(x)) for here, there, x in zip(stored, known, states, strict=True)
     ]
     return torch.stack(found).mean(0)
+
+
+def _log(distances: torch.Tensor) -> torch.Tensor:
+    return distances.clamp_min(1e-9).log()  # units that are silent on a token lie at 0 under every Gram
 
 
 def by_row(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
