@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from eul_serve.errors import InputError
 from eul_serve.format.weights import LayerWeights
+from eul_trainer.fusion import settings as settings_
+from eul_trainer.fusion import solve as solve_
 from eul_trainer.fusion.compress import compressed, drop_order, problem
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.correct import rescaled, solved
@@ -163,6 +165,14 @@ def test_units_that_never_fire_leave_the_plain_mean() -> None:
     maps = [torch.ones(2, 3), 3 * torch.ones(2, 3)]
     settings = FuseSettings(method="regression")
     torch.testing.assert_close(regress([torch.zeros(3, 3)] * 2, maps, settings), 2 * torch.ones(2, 3))
+
+
+def test_the_defaults_are_stated_once_for_settling_and_fusing() -> None:
+    assert (solve_.RHO, solve_.RIDGE, solve_.LEAST) == (0.1, 1e-4, 1e-12)
+    assert (settings_.RHO, FuseSettings().ridge) == (solve_.RHO, solve_.RIDGE)
+    chosen = FuseSettings()
+    assert (chosen.heal_steps, chosen.heal_rate, chosen.heal_anchor, chosen.energy) == (0, 1e-3, 1.0, 0.99)
+    assert (chosen.calibration_rows, chosen.distil_steps, chosen.gate_slope, chosen.shrink) == (64, 200, 3.0, 1.0)
 
 
 def test_a_singular_gram_names_the_ridge() -> None:
