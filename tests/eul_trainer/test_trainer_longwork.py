@@ -29,7 +29,7 @@ from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.runlog import JsonLog, TensorBoard
 from eul_trainer.settings import FitSettings
 
-STEPS = 90
+STEPS = 60
 SETTINGS = FitSettings(
     rank=4, learning_rate=0.05, target_low=90, target_high=91, steps=12, batch_size=8, settle=0.0, shift=0.0
 )
@@ -43,13 +43,21 @@ def rows(data: Path) -> Rows:
     return read_rows(data / "first.jsonl", Fields()), read_rows(data / "retain.jsonl", Fields())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def line(tiny_model: Path, data: Path) -> list[str]:
     """A run that never reaches its target."""
     words = ["fit", "--model", tiny_model, "--forget", data / "first.jsonl", "--retain", data / "retain.jsonl",
              "--rank", "4", "--target-low", "90", "--target-high", "91", "--steps", STEPS, "--scale", "1",
              "--checkpoint-every", "7"]  # fmt: skip
     return list(map(str, words))
+
+
+@pytest.fixture(scope="module")
+def whole(forker: Forker, line: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the unbroken run gives."""
+    out: Path = tmp_path_factory.mktemp("whole") / "out"
+    assert forker.finish(forker.start([*line, "--out", out]))[0] == 0
+    return out
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -67,10 +75,11 @@ def wait_for(what: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_three_sigkills_at_random_moments_change_no_bit(forker: Forker, line: list[str], tmp_path: Path) -> None:
+def test_three_sigkills_at_random_moments_change_no_bit(
+    forker: Forker, line: list[str], whole: Path, tmp_path: Path
+) -> None:
     """Kills fall between two steps, in a step, in a write and while the run goes on; the log has each step once."""
     chance = random.Random(20231)
-    forker.finish(forker.start([*line, "--out", tmp_path / "whole"]))
     out, log = tmp_path / "killed", tmp_path / "log.jsonl"
     for part in range(3):
         child = forker.start([*line, "--out", out, "--log", log])
@@ -83,9 +92,9 @@ def test_three_sigkills_at_random_moments_change_no_bit(forker: Forker, line: li
     status, told = forker.finish(forker.start([*line, "--out", out, "--log", log]))
     assert status == 0
     assert "went on from step" in told
-    assert digest_file(out / WEIGHTS) == digest_file(tmp_path / "whole" / WEIGHTS)
+    assert digest_file(out / WEIGHTS) == digest_file(whole / WEIGHTS)
     assert [item["step"] for item in lines_of(log) if item["event"] == "step"] == list(range(1, STEPS + 1))
-    curves = [json.loads((folder / "run.json").read_text())["curve"] for folder in (out, tmp_path / "whole")]
+    curves = [json.loads((folder / "run.json").read_text())["curve"] for folder in (out, whole)]
     assert curves[0] == curves[1]
     probes = {item["step"]: item["forget_loss"] for item in lines_of(log) if item["event"] == "probe"}
     assert probes == {step: losses["probe"] for step, losses in enumerate(curves[0], 1) if "probe" in losses}
@@ -123,9 +132,8 @@ def test_a_second_signal_does_not_wait() -> None:
             interrupt(signal.SIGTERM, None)
 
 
-def test_a_disk_that_fills_loses_nothing(forker: Forker, line: list[str], tmp_path: Path) -> None:
+def test_a_disk_that_fills_loses_nothing(forker: Forker, line: list[str], whole: Path, tmp_path: Path) -> None:
     """The limit on a file's size stands for the disk: the checkpoint meets it, then the log, then the bundle."""
-    forker.finish(forker.start([*line, "--out", tmp_path / "whole"]))
     out, log = tmp_path / "out", tmp_path / "log.jsonl"
     again = [*line, "--out", out, "--log", log]
     status, told = forker.finish(forker.start(again, FSIZE=4000))
@@ -143,7 +151,7 @@ def test_a_disk_that_fills_loses_nothing(forker: Forker, line: list[str], tmp_pa
     assert checkpoint_path(out).read_bytes() == kept
     assert not out.exists()
     assert forker.finish(forker.start([*line, "--out", out, "--log", log]))[0] == 0
-    assert digest_file(out / WEIGHTS) == digest_file(tmp_path / "whole" / WEIGHTS)
+    assert digest_file(out / WEIGHTS) == digest_file(whole / WEIGHTS)
     assert steps_in(log) == STEPS
 
 

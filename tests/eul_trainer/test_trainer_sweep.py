@@ -135,6 +135,21 @@ def test_a_sweep_writes_the_best_layer_and_keeps_finished_points(
     assert "trained with other settings or data: --steps was 40 and is 12; restore them" in capsys.readouterr().err
 
 
+def test_a_point_that_is_given_up_is_never_chosen(
+    line: list[str], tmp_path: Path, trainer: RunTrainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gradient ascent at a rate of 1 ruins the rows to keep; a value is then added to the grid."""
+    line = [*line[:-1], "learning-rate=1", "--objective", "ascent", "--steps", "9"]
+    assert run(line) == 1
+    assert "sweep: all 1 points failed, the first so: given up after step 9" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    found = trainer(*[word.replace("=1", "=1,0.0001") for word in line])
+    assert found["chosen"] == "learning-rate=0.0001"
+    assert found["pareto"] == ["learning-rate=0.0001"]
+    assert found["points"][0]["failed"].startswith("given up after step 9")
+    assert found["points"][0]["retain_change"] is None
+
+
 def test_a_killed_sweep_goes_on_side_by_side(forker: Any, line: list[str], tmp_path: Path) -> None:
     """Killed after its first point, it keeps it; the rest is trained in processes of their own."""
     points_of = tmp_path / "out.sweep" / "points"
