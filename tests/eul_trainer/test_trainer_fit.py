@@ -243,11 +243,27 @@ def test_stored_grams_are_blocks_with_four_tokens_per_column(layers: Path) -> No
     width = statistics.tokens // 4
     assert 64 <= statistics.tokens < 260  # few enough that the 65 columns of the input Gram do not fit in one block
     for moments in statistics.moments.values():
-        assert moments.inputs.shape == (65, 65)
+        assert moments.inputs is not None
+        inputs = moments.inputs.dense()
+        assert inputs.shape == (65, 65)
         assert moments.units.shape == (8, 8)
         outside = (torch.arange(65)[:, None] // width) != (torch.arange(65)[None] // width)
-        assert not moments.inputs[outside].any()
-        assert moments.inputs[-1, -1] == 1  # the mean square of the constant input
+        assert not inputs[outside].any()
+        assert inputs[-1, -1] == 1  # the mean square of the constant input
+        assert moments.mean is not None
+        assert moments.gate is not None
+        assert (moments.mean.shape, moments.gate.shape) == ((64,), (65,))
+
+
+def test_only_moments_of_units_are_stored_unless_more_is_asked_for(tiny_model: Path, rows: Rows) -> None:
+    found = train(tiny_model, rows, replace(SETTINGS, steps=1)).statistics
+    assert found.moments
+    assert all((one.gate, one.mean, one.inputs) == (None, None, None) for one in found.moments.values())
+    low = train(tiny_model, rows, replace(SETTINGS, steps=1, statistics="full", statistics_rank=2)).statistics
+    assert low.error is not None
+    assert 0 < low.error < 1
+    none = train(tiny_model, rows, replace(SETTINGS, steps=1, statistics="none")).statistics
+    assert (none.tokens, none.moments) == (found.tokens, {})
 
 
 def test_below_64_tokens_nothing_is_stored(tiny_model: Path, rows: Rows) -> None:
