@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from eul_trainer.batch.cluster import OBJECT_STORE
 from eul_trainer.batch.task import layer_path, log_path
@@ -53,6 +54,15 @@ def cluster() -> Iterator[str]:
     head.send_signal(signal.SIGTERM)
     head.wait(WAIT)
     head.stdout.close()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as each of the cluster's workers has: sums are taken in the order of the threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +106,12 @@ def kill_midway(log: Path, killed: list[int]) -> None:
 
 
 def test_a_worker_killed_midway_is_replaced_and_goes_on(
-    cluster: str, data: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: str,
+    one_thread: None,
+    data: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     killed: list[int] = []
     killer = threading.Thread(target=kill_midway, args=(log_path(tmp_path / "ray", "r1"), killed))
