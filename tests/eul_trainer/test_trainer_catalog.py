@@ -32,7 +32,7 @@ def test_weights_are_frozen_and_start_as_published(name: str) -> None:
     kind = OBJECTIVES[name].weights
     assert is_dataclass(kind)
     assert asdict(kind()) == DEFAULTS[name]  # type: ignore[call-overload]  # a dataclass of any kind
-    assert asdict(make_weights(default_settings(name))) == DEFAULTS[name]  # 4.5 - 0.5 and 5.5 + 1.5 for the hinge
+    assert asdict(make_weights(default_settings(name))) == DEFAULTS[name]  # 4 and 5 + 2 for the hinge
     with pytest.raises(AttributeError):
         setattr(kind(), fields(kind)[0].name, 0.0)
 
@@ -62,7 +62,7 @@ def test_the_catalog_has_every_name() -> None:
 
 def test_the_hinge_follows_the_target() -> None:
     weights = make_weights(FitSettings(target_low=2.0, target_high=2.5))
-    assert (weights.low, weights.high) == (1.5, 4.0)
+    assert (weights.low, weights.high) == (2.0, 4.5)
     assert make_weights(FitSettings(weights={"low": 0.3})).low == 0.3
 
 

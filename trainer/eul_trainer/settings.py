@@ -59,9 +59,9 @@ class FitSettings:
     """Highest learning rate of AdamW."""
     batch_size: int = 16
     """Rows per step, about three eighths of them to forget."""
-    target_low: float = 4.5
+    target_low: float = 4.0
     """Forget loss at which training may stop, nats."""
-    target_high: float = 5.5
+    target_high: float = 5.0
     """Forget loss above which training goes on, pulling it back, nats."""
     refusal: str = REFUSAL
     """Answer taught for forgotten questions; empty teaches none."""

@@ -31,8 +31,8 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--trainable", {"default": "layer", "show_default": True, "help": "layer, lora (PEFT) or full (all weights)."}),
     ("--weight", {"multiple": True, "metavar": "NAME=VALUE", "help": "A weight of the objective; may be given again."}),
     ("--retain-term", {"help": "nll or kl, for an objective with a choice.  [default: the objective's own]"}),
-    ("--target-low", {"type": float, "help": "Forget loss to reach, nats.  [default: 4.5]"}),
-    ("--target-high", {"type": float, "help": "Forget loss not to exceed, nats.  [default: 5.5]"}),
+    ("--target-low", {"type": float, "help": "Forget loss to reach, nats.  [default: 4.0]"}),
+    ("--target-high", {"type": float, "help": "Forget loss not to exceed, nats.  [default: 5.0]"}),
     (
         "--target-rows",
         {"type": options.PATH, "metavar": "FILE", "help": "Take the target from the loss of these unseen rows."},

@@ -47,8 +47,8 @@ VARIED = ("learning-rate=0.001,0.002,0.004", "strength=0.5,1,2")
 @click.option("--rank", type=int, default=None, help="Hidden units of a layer.  [default: 16]")
 @click.option("--steps", type=int, default=None, help="Most steps of a point.  [default: 60]")
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16]")
-@click.option("--target-low", type=float, default=None, help="Forget loss to reach, nats.  [default: 4.5]")
-@click.option("--target-high", type=float, default=None, help="Forget loss not to exceed, nats.  [default: 5.5]")
+@click.option("--target-low", type=float, default=None, help="Forget loss to reach, nats.  [default: 4.0]")
+@click.option("--target-high", type=float, default=None, help="Forget loss not to exceed, nats.  [default: 5.0]")
 @click.option("--seed", type=int, default=None, help="Seed of the order of the rows.  [default: 0]")
 @options.prompt_field
 @options.completion_field

@@ -17,7 +17,7 @@ from torch.nn import functional
 from eul_trainer.objectives.terms import cross_entropy, divergence, hinge, loudness, mean
 from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
 
-HINGE_BELOW, HINGE_ABOVE = 0.5, 1.5
+HINGE_BELOW, HINGE_ABOVE = 0.0, 2.0
 """How far the hinge's ends lie outside of the target band, nats."""
 
 
