@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch.nn import functional
 
-from eul_trainer.objectives.terms import cross_entropy, mean, retained, row_sums
+from eul_trainer.objectives.terms import cross_entropy, log_ratios, mean, retained
 from eul_trainer.objectives.view import FORGET, REFUSAL, Losses, View
 from eul_trainer.objectives.weights import check_above_zero
 
@@ -47,7 +46,7 @@ def dpo_loss(view: View, weights: DpoWeights) -> Losses:
     Returns:
         The loss and its parts.
     """
-    won, lost = (_log_ratios(view, part) for part in (REFUSAL, FORGET))
+    won, lost = (log_ratios(view, part) for part in (REFUSAL, FORGET))
     preference = -2 / weights.beta * mean(functional.logsigmoid(weights.beta * (won - lost)))
     keep = retained(view, weights.retain)
     losses = cross_entropy(view.logits, view.targets)
@@ -58,11 +57,3 @@ def dpo_loss(view: View, weights: DpoWeights) -> Losses:
         "preference": preference,
     }
     return Losses(total=weights.gamma * preference + weights.alpha * keep, parts=parts)
-
-
-def _log_ratios(view: View, part: int) -> torch.Tensor:
-    """Return log p(y) / p_teacher(y) of each row of a part, (n,)."""
-    chosen = view.part == part
-    targets = view.targets[chosen]
-    gaps = cross_entropy(view.teacher[chosen], targets) - cross_entropy(view.logits[chosen], targets)
-    return row_sums(gaps, view.rows[chosen])

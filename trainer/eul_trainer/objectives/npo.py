@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch.nn import functional
 
-from eul_trainer.objectives.terms import cross_entropy, forget_losses, mean, retained, row_sums
+from eul_trainer.objectives.terms import forget_losses, log_ratios, mean, retained
 from eul_trainer.objectives.view import FORGET, Losses, View
 from eul_trainer.objectives.weights import check_above_zero
 
@@ -45,10 +45,7 @@ def npo_loss(view: View, weights: NpoWeights) -> Losses:
     Returns:
         The loss and its parts.
     """
-    forget = view.part == FORGET
-    losses, own = forget_losses(view), cross_entropy(view.teacher[forget], view.targets[forget])
-    ratios = -row_sums(losses - own, view.rows[forget])  # log p(y) / p_teacher(y) of each row
-    preference = -2 / weights.beta * mean(functional.logsigmoid(-weights.beta * ratios))
+    preference = -2 / weights.beta * mean(functional.logsigmoid(-weights.beta * log_ratios(view, FORGET)))
     keep = retained(view, weights.retain)
-    parts = {"forget": mean(losses), "retain": keep, "preference": preference}
+    parts = {"forget": mean(forget_losses(view)), "retain": keep, "preference": preference}
     return Losses(total=weights.gamma * preference + weights.alpha * keep, parts=parts)

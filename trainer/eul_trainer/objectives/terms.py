@@ -135,3 +135,11 @@ def dense(logits: torch.Tensor | Scores | Expected) -> torch.Tensor:
     if isinstance(logits, Expected):
         raise EulError("objective: expected logits of the teacher, found expected rows; set dense in its spec")
     return logits.dense() if isinstance(logits, Scores) else logits.float()
+
+
+def log_ratios(view: View, part: int) -> torch.Tensor:
+    """Return log p(y) / p_teacher(y) of each row of a part, (n,)."""
+    chosen = view.part == part
+    targets = view.targets[chosen]
+    gaps = cross_entropy(view.teacher[chosen], targets) - cross_entropy(view.logits[chosen], targets)
+    return row_sums(gaps, view.rows[chosen])
