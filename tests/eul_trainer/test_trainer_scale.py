@@ -39,33 +39,33 @@ class Curve:
 
 def test_a_straight_line_is_met_at_the_second_measurement() -> None:
     curve = Curve(lambda factor: 1 + 4 * factor)  # 5 nats as trained
-    assert find_factor(curve, 1.0, 3.0, 4.0) == pytest.approx(0.5)
+    assert find_factor(curve, 1.0, 3.0, 4.0)[0] == pytest.approx(0.5)
     assert curve.factors == [1.0, pytest.approx(0.5)]
-    assert find_factor(curve, 1.0, 7.0, 4.0) == pytest.approx(1.5)
+    assert find_factor(curve, 1.0, 7.0, 4.0)[0] == pytest.approx(1.5)
 
 
 def test_what_is_near_enough_stays_as_it_is() -> None:
     curve = Curve(lambda factor: 3.049)
-    assert find_factor(curve, 1.0, 3.0, 4.0) == 1.0
+    assert find_factor(curve, 1.0, 3.0, 4.0)[0] == 1.0
     assert curve.factors == [1.0]
-    assert find_factor(lambda factor: 1 + 2.051 * factor, 1.0, 3.0, 4.0) != 1.0
+    assert find_factor(lambda factor: 1 + 2.051 * factor, 1.0, 3.0, 4.0)[0] != 1.0
 
 
 def test_a_loss_out_of_reach_ends_at_the_limit() -> None:
-    assert find_factor(lambda factor: 1 + 0.1 * factor, 1.0, 3.0, 4.0) == 4.0
+    assert find_factor(lambda factor: 1 + 0.1 * factor, 1.0, 3.0, 4.0)[0] == 4.0
     curve = Curve(lambda factor: 100.0 + factor)
-    assert find_factor(curve, 1.0, 3.0, 4.0) == 0.25
+    assert find_factor(curve, 1.0, 3.0, 4.0)[0] == 0.25
     assert curve.factors[-1] == 0.25
 
 
 def test_a_base_model_beyond_the_target_is_left_alone() -> None:
     curve = Curve(lambda factor: 5 + factor)
-    assert find_factor(curve, 5.0, 5.0, 4.0) == 1.0
+    assert find_factor(curve, 5.0, 5.0, 4.0)[0] == 1.0
     assert curve.factors == [1.0]
 
 
 def test_a_loss_that_falls_at_first_is_followed_up() -> None:
-    assert find_factor(lambda factor: 2 - 2 * factor + factor**2, 2.0, 5.0, 8.0) == pytest.approx(3, abs=0.02)
+    assert find_factor(lambda factor: 2 - 2 * factor + factor**2, 2.0, 5.0, 8.0)[0] == pytest.approx(3, abs=0.02)
 
 
 @given(st.floats(0.05, 3), st.floats(1.5, 12), st.floats(0.3, 4), st.floats(1.1, 16), st.floats(0.2, 3))
@@ -78,7 +78,8 @@ def test_whatever_the_curve_the_target_is_met_or_the_limit_reached(
         return before + reach * factor**power
 
     curve = Curve(loss)
-    factor = find_factor(curve, before, middle, limit)
+    factor, found = find_factor(curve, before, middle, limit)
+    assert found == pytest.approx(loss(factor))
     assert len(curve.factors) <= MOST
     assert all(1 / limit <= tried <= limit for tried in curve.factors)
     assert abs(loss(factor) - middle) <= abs(loss(1.0) - middle)

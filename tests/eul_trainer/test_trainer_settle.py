@@ -47,19 +47,28 @@ def test_nothing_is_moved_at_zero(training: Training) -> None:
 
 def test_retained_rows_are_measured_on_the_base_model(training: Training) -> None:
     before = weights(training)
-    found = retained_moments(training)
+    found = retained_moments(training, inputs=True)
     assert all(torch.equal(before[path][1], weights(training)[path][1]) for path in before)
     for layer in layers_of(training.trainable.network).values():
         layer.up.zero_()
-    for path, moments in retained_moments(training).items():
+    for path, moments in retained_moments(training, inputs=True).items():
         torch.testing.assert_close(moments.inputs, found[path].inputs, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(forgotten_moments(training)[path].inputs, found[path].inputs)
+    assert not torch.allclose(forgotten_moments(training, inputs=True)[path].inputs, found[path].inputs)
+
+
+def test_inputs_that_were_not_asked_for_are_not_taken_for_zero(training: Training) -> None:
+    found = retained_moments(training, inputs=False)
+    full = retained_moments(training, inputs=True)
+    for path, moments in found.items():
+        torch.testing.assert_close(moments.units, full[path].units, rtol=0, atol=0)
+        with pytest.raises(ValueError, match="not measured"):
+            _ = moments.inputs
 
 
 def test_units_are_shifted_and_then_u_is_solved_on_the_shifted_units(training: Training) -> None:
     """By NumPy from the moments before and after the shift: the second are measured with the shifted units."""
     before = weights(training)
-    forget, retain = forgotten_moments(training), retained_moments(training)
+    forget, retain = forgotten_moments(training, inputs=True), retained_moments(training, inputs=True)
     settle(training, 0.0, 1.5)
     shifted = weights(training)
     for path, (down, up, bias) in before.items():
@@ -71,7 +80,7 @@ def test_units_are_shifted_and_then_u_is_solved_on_the_shifted_units(training: T
             shifted[path][2].numpy(), bias.double().numpy() + size * (gate[-1] - 0.5), rtol=1e-4, atol=1e-5
         )
         assert torch.equal(shifted[path][1], up)
-    forget, retain = forgotten_moments(training), retained_moments(training)
+    forget, retain = forgotten_moments(training, inputs=True), retained_moments(training, inputs=True)
     settle(training, 0.3)
     for path, (down, up, _) in shifted.items():
         own, quiet = forget[path].units.double().numpy(), retain[path].units.double().numpy()

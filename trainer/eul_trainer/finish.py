@@ -35,8 +35,7 @@ def finish(training: Training, state: RunState, data: str, before: float, resume
     if layers:
         settle(training, settings.settle, settings.shift)
     target = Target(low=settings.target_low, high=settings.target_high)
-    scale = scale_to_target(training, before, target)
-    after = training.measure()
+    scale, after = scale_to_target(training, before, target)
     return FitResult(
         config=trainable.config,
         base=training.runner.model.base,
@@ -59,5 +58,5 @@ def _statistics(training: Training, layers: bool) -> LayerStatistics:
     if not layers:
         return LayerStatistics(tokens=sum(len(example.answer) for example in forget), moments={})
     network, keep = training.trainable.network, settings.statistics
-    retain = retained_moments(training) if keep == "full" else {}
+    retain = retained_moments(training, inputs=True) if keep == "full" else {}
     return layer_statistics(training.runner, network, forget, retain, keep, settings.statistics_rank)

@@ -24,7 +24,7 @@ OUTPUTS = ("eul_up", "lora_B")
 
 
 @torch.no_grad()
-def scale_to_target(training: Training, before: float, target: Target) -> float:
+def scale_to_target(training: Training, before: float, target: Target) -> tuple[float, float]:
     """Scale what was trained so that the forget loss lies in the middle of its band.
 
     Args:
@@ -33,12 +33,12 @@ def scale_to_target(training: Training, before: float, target: Target) -> float:
         target: The band.
 
     Returns:
-        The factor; 1 where all weights were trained, which have nothing that can be scaled.
+        The factor, and the forget loss with it; 1 where all weights were trained, which have nothing to be scaled.
     """
     names = [name for name in training.parameters if any(part in name for part in OUTPUTS)]
     limit = training.settings.scale
     if limit == 1 or not names:
-        return 1.0
+        return 1.0, training.measure()
     trained = {name: training.parameters[name].detach().clone() for name in names}
 
     def put(factor: float) -> None:
@@ -49,12 +49,12 @@ def scale_to_target(training: Training, before: float, target: Target) -> float:
         put(factor)
         return training.measure()
 
-    factor = find_factor(measure, before, target.middle, limit)
+    factor, after = find_factor(measure, before, target.middle, limit)
     put(factor)
-    return factor
+    return factor, after
 
 
-def find_factor(measure: Callable[[float], float], before: float, middle: float, limit: float) -> float:
+def find_factor(measure: Callable[[float], float], before: float, middle: float, limit: float) -> tuple[float, float]:
     """Find the factor at which the loss lies within TOLERANCE of a value: secant steps, kept inside of a bracket.
 
     Args:
@@ -64,12 +64,12 @@ def find_factor(measure: Callable[[float], float], before: float, middle: float,
         limit: Largest factor; its inverse is the smallest.
 
     Returns:
-        The factor; where none is near enough, the nearest of those measured, of which 1 is one.
+        The factor and its loss; where none is near enough, the nearest of those measured, of which 1 is one.
     """
     search = _Search(measure, middle)
     low, high = (0.0, before - middle), search.at(1.0)
     if low[1] >= 0:
-        return 1.0  # the base model is beyond it, and no factor brings the loss below the base model's
+        return search.nearest  # the base model is beyond it, and no factor brings the loss below the base model's
     while high[1] < 0 and not search.done and high[0] < limit:
         factor = min(max(_crossing(low, high), MARGIN * high[0]), 2 * high[0], limit)
         low, high = high, search.at(factor)
@@ -92,14 +92,15 @@ class _Search:
         return factor, self._gaps[factor]
 
     @property
-    def nearest(self) -> float:
-        """The factor with the smallest gap."""
-        return min(self._gaps, key=lambda factor: abs(self._gaps[factor]))
+    def nearest(self) -> tuple[float, float]:
+        """The factor with the smallest gap, and its loss."""
+        factor = min(self._gaps, key=lambda factor: abs(self._gaps[factor]))
+        return factor, self._middle + self._gaps[factor]
 
     @property
     def done(self) -> bool:
         """Whether a factor is near enough, or there were measurements enough."""
-        return len(self._gaps) >= MOST or abs(self._gaps[self.nearest]) <= TOLERANCE
+        return len(self._gaps) >= MOST or min(map(abs, self._gaps.values())) <= TOLERANCE
 
 
 def _crossing(low: tuple[float, float], high: tuple[float, float]) -> float:

@@ -27,14 +27,14 @@ def settle(training: Training, weight: float, shift: float = 0.0) -> None:
     if shift:
         _shift(training, shift)
     if weight:
-        forget, retain = forgotten_moments(training), retained_moments(training)
+        forget, retain = forgotten_moments(training, inputs=False), retained_moments(training, inputs=False)
         for module, layer in layers_of(training.trainable.network).items():
             up = resolve_up(layer.up.cpu(), forget[module].units, retain[module].units, rho=weight)
             layer.up.copy_(up)
 
 
 def _shift(training: Training, amount: float) -> None:
-    forget, retain = forgotten_moments(training), retained_moments(training)
+    forget, retain = forgotten_moments(training, inputs=True), retained_moments(training, inputs=True)
     for module, layer in layers_of(training.trainable.network).items():
         gate = gate_of(forget[module].inputs, retain[module].inputs).to(layer.down.device)
         moved = shifted(layer, gate, forget[module].units.to(layer.down.device), amount)
@@ -43,17 +43,18 @@ def _shift(training: Training, amount: float) -> None:
             layer.bias.copy_(moved.bias)
 
 
-def forgotten_moments(training: Training) -> dict[str, Measured]:
+def forgotten_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:
     """Measure the forgotten answers with the layers on."""
-    return second_moments(training.runner, training.trainable.network, training.sets.forget)
+    return second_moments(training.runner, training.trainable.network, training.sets.forget, inputs=inputs)
 
 
 @torch.no_grad()
-def retained_moments(training: Training) -> dict[str, Measured]:
+def retained_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:
     """Measure the retained rows on the base model.
 
     Args:
         training: The trained run; its layers are silent meanwhile.
+        inputs: Measure the layers' inputs too.
 
     Returns:
         The moments by module path.
@@ -62,7 +63,8 @@ def retained_moments(training: Training) -> dict[str, Measured]:
     trained = {module: layer.up.clone() for module, layer in layers.items()}
     for layer in layers.values():
         layer.up.zero_()
-    found = second_moments(training.runner, training.trainable.network, training.sets.retain, whole_rows=True)
+    network, rows = training.trainable.network, training.sets.retain
+    found = second_moments(training.runner, network, rows, inputs=inputs, whole_rows=True)
     for module, layer in layers.items():
         layer.up.copy_(trained[module])
     return found

@@ -29,12 +29,25 @@ MIN_TOKENS = 64
 """Tokens below which no Gram is stored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Measured:
     """Mean second moments of one layer over tokens; float32 on the CPU, sums taken in float64."""
 
-    inputs: torch.Tensor  # (d + 1, d + 1) of the layer's input with a 1 appended, for the bias and the mean
     units: torch.Tensor  # (r, r) of act(D y + b)
+    seen_inputs: torch.Tensor | None = (
+        None  # (d + 1, d + 1) of the layer's input with a 1 appended; None: not asked for
+    )
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The inputs' moment, with a row and column for the mean.
+
+        Raises:
+            ValueError: It was not measured.
+        """
+        if self.seen_inputs is None:
+            raise ValueError("moments of the inputs were not measured; ask for them by inputs=True")
+        return self.seen_inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +113,7 @@ def layer_statistics(
         return LayerStatistics(tokens=tokens, moments={})
     width, errors = block_width(tokens), []
     moments = {}
-    for module, found in second_moments(runner, peft, examples).items():
+    for module, found in second_moments(runner, peft, examples, inputs=keep == "full").items():
         units = block_diagonal(found.units, width)
         if keep == "units":
             moments[module] = Moments(units=units)
@@ -120,29 +133,38 @@ Watch = Callable[[Observer], AbstractContextManager[None]]
 
 
 def second_moments(
-    runner: Runner, peft: Network, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
+    runner: Runner, peft: Network, examples: Sequence[Example], *, inputs: bool, whole_rows: bool = False
 ) -> dict[str, Measured]:
     """Return the mean second moments of the layers of a PEFT model; the rest as `moments_seen`."""
-    return moments_seen(runner, lambda observer: observe(peft, observer), examples, whole_rows=whole_rows, size=size)
+    return moments_seen(
+        runner, lambda observer: observe(peft, observer), examples, inputs=inputs, whole_rows=whole_rows
+    )
 
 
 @torch.no_grad()
 def moments_seen(
-    runner: Runner, watch: Watch, examples: Sequence[Example], *, whole_rows: bool = False, size: int = 24
+    runner: Runner,
+    watch: Watch,
+    examples: Sequence[Example],
+    *,
+    inputs: bool,
+    whole_rows: bool = False,
+    size: int = 24,
 ) -> dict[str, Measured]:
-    """Return the mean second moments of every layer's input and hidden units.
+    """Return the mean second moments of every layer's hidden units, and of its input.
 
     Args:
         runner: The model and its batches.
         watch: Shows an observer what every layer computes.
         examples: The rows.
+        inputs: Measure the inputs too, (d + 1)^2 numbers a layer: about as much work as the model itself.
         whole_rows: Count every token of a row, apart from the first tokens that all rows share.
         size: Rows per batch.
 
     Returns:
         The moments by module path.
     """
-    sums: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    sums: dict[str, list[torch.Tensor]] = {}
     counts: dict[str, int] = {}
     taps = Taps()
     for indices in by_length(examples, size):
@@ -152,21 +174,20 @@ def moments_seen(
             runner.hidden(batch)
         for module, y, hidden, _ in taps.seen:
             chosen = places(batch, module, whole_rows)
-            _add(sums, module, y.flatten(0, 1)[chosen].double(), hidden.flatten(0, 1)[chosen].double())
+            _add(sums.setdefault(module, []), [hidden, _with_one(y)] if inputs else [hidden], chosen)
             counts[module] = counts.get(module, 0) + len(chosen)
     return {
-        module: Measured(inputs=(inputs / counts[module]).float().cpu(), units=(units / counts[module]).float().cpu())
-        for module, (inputs, units) in sums.items()
+        module: Measured(*[(one / counts[module]).float().cpu() for one in found]) for module, found in sums.items()
     }
 
 
-def _add(
-    sums: dict[str, tuple[torch.Tensor, torch.Tensor]], module: str, inputs: torch.Tensor, units: torch.Tensor
-) -> None:
-    rows = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-    found = (rows.T @ rows, units.T @ units)
-    before = sums.get(module)
-    sums[module] = found if before is None else (before[0] + found[0], before[1] + found[1])
+def _add(sums: list[torch.Tensor], tensors: Sequence[torch.Tensor], chosen: torch.Tensor) -> None:
+    grams = [rows.T @ rows for rows in (tensor.flatten(0, 1)[chosen].double() for tensor in tensors)]
+    sums[:] = [gram + before for gram, before in zip(grams, sums, strict=True)] if sums else grams
+
+
+def _with_one(y: torch.Tensor) -> torch.Tensor:
+    return torch.cat([y, torch.ones_like(y[..., :1])], dim=-1)
 
 
 def block_width(tokens: int) -> int:

@@ -76,12 +76,10 @@ class Retained:
             self.runner,
             lambda observer: watched(self.model.network, here, observer),
             self.examples,
+            inputs=inputs,
             whole_rows=True,
         )
-        return {
-            path: RetainMoments(units=seen.units, inputs=seen.inputs if inputs else None)
-            for path, seen in found.items()
-        }
+        return {path: RetainMoments(units=seen.units, inputs=seen.seen_inputs) for path, seen in found.items()}
 
     def rises(self, layers: Mapping[str, Stack], most: int) -> dict[str, float]:
         """Return by group how much the mean answer loss rises with layers in place, nats.
