@@ -118,7 +118,7 @@ def make_layout(tiny_model: Path) -> Callable[..., Path]:
 STARTER = """
 import json, os, resource, sys
 import peft, torch, transformers
-import eul_trainer.fit, eul_trainer.package
+import eul_trainer.fit.run, eul_trainer.output.package
 from eul_trainer.cli.main import run
 
 def child(asked):
@@ -252,8 +252,8 @@ def random_member(
     from eul_serve.format.digest import digest_bytes
     from eul_serve.format.weights import LayerWeights
     from eul_trainer.fusion.members import Member
-    from eul_trainer.gram import PackedGram
-    from eul_trainer.statistics import LayerStatistics, Moments, block_diagonal, block_width
+    from eul_trainer.moments.gram import PackedGram
+    from eul_trainer.moments.statistics import LayerStatistics, Moments, block_diagonal, block_width
 
     draw = torch.Generator().manual_seed(seed)
 
@@ -289,7 +289,7 @@ def random_layer(path: Path, seed: int, **options: Any) -> Any:
     from eul_serve.format import BaseModel, BundleConfig
     from eul_serve.format.digest import digest_bytes
     from eul_trainer.fusion.store import Entry, Store, dump_store
-    from eul_trainer.package import Parcel, write_parcel
+    from eul_trainer.output.package import Parcel, write_parcel
 
     settings = {"fit": {"init_seed": options.pop("init_seed", 0)}, "on_top_of": list(options.pop("on_top_of", ()))}
     base = options.pop("base", digest_bytes(b"base"))

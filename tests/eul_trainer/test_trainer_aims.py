@@ -10,13 +10,13 @@ import pytest
 
 from eul_serve.errors import BundleMismatchError, InputError
 from eul_trainer.cli.main import run
-from eul_trainer.fit import prepare
-from eul_trainer.losses import row_losses
-from eul_trainer.model import load_model
+from eul_trainer.fit.run import prepare
+from eul_trainer.fit.targets import twin_target, unseen_target
+from eul_trainer.fit.training import Training
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, read_rows
 from eul_trainer.settings import FitSettings
-from eul_trainer.targets import twin_target, unseen_target
-from eul_trainer.training import Training
 
 RunTrainer = Callable[..., dict[str, object]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from eul_serve.errors import InputError
 from eul_serve.format import read_base
-from eul_trainer.base_model import MARKER, WEIGHTS, WEIGHTS_DIGEST, find_weights, make_base, place
+from eul_trainer.model.base import MARKER, WEIGHTS, WEIGHTS_DIGEST, find_weights, make_base, place
 
 
 def test_the_real_base_model_is_made_and_found_again(base_model: Path) -> None:

@@ -14,10 +14,10 @@ from eul_serve.errors import InputError
 from eul_trainer.baselines.evaluated import mean_scores, open_system
 from eul_trainer.baselines.methods import Split, default_settings, make_lesson, run_method
 from eul_trainer.cli import main as cli
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
-from eul_trainer.losses import row_scores
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.losses import row_scores
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.records import Fields, Row, digest_rows, read_rows
 from eul_trainer.teaching.run import encode_taught, teach
 from eul_trainer.teaching.settings import TeachSettings

@@ -14,16 +14,16 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format import read_bundle
 from eul_serve.format.weights import load_layers
 from eul_serve.peft import eul_layers, load, observe
-from eul_trainer.adapter import Taps
-from eul_trainer.below import read_below, trained_layers
-from eul_trainer.encoding import encode
-from eul_trainer.fit import fit
-from eul_trainer.forward import Runner
-from eul_trainer.losses import row_losses
-from eul_trainer.model import load_model
+from eul_trainer.fit.run import fit
+from eul_trainer.forward.encoding import encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.adapter import Taps
+from eul_trainer.model.below import read_below, trained_layers
+from eul_trainer.model.load import load_model
+from eul_trainer.model.trainable import make_trainable
 from eul_trainer.records import Fields, read_rows
 from eul_trainer.settings import FitSettings
-from eul_trainer.trainable import make_trainable
 
 RunTrainer = Callable[..., dict[str, Any]]
 SETTINGS = FitSettings(rank=4, learning_rate=0.05, target_low=8.5, target_high=9.5, steps=9, batch_size=8)

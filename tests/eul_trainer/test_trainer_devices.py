@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 
 from eul_serve.format.digest import digest_file
-from eul_trainer.devices import SINGLE, Devices, gradients
+from eul_trainer.fit.schedule import Draw
+from eul_trainer.model.devices import SINGLE, Devices, gradients
 from eul_trainer.objectives.terms import counted_over, loudness, mean
-from eul_trainer.schedule import Draw
 
 WEIGHTS = "adapter_model.safetensors"
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}

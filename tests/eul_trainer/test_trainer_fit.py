@@ -21,15 +21,15 @@ from eul_serve.errors import CapacityError, EulError, InputError
 from eul_serve.format import read_bundle
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
-from eul_trainer.checkpoint import checkpoint_path
-from eul_trainer.encoding import encode, shared_prefix
-from eul_trainer.fit import fit
+from eul_trainer.fit.run import fit
+from eul_trainer.forward.encoding import encode, shared_prefix
 from eul_trainer.fusion.reader import read_store
-from eul_trainer.model import load_model
-from eul_trainer.package import write_parcel
+from eul_trainer.model.load import load_model
+from eul_trainer.output.package import write_parcel
+from eul_trainer.output.result import FitResult, parcel
 from eul_trainer.records import Fields, Row, read_rows
-from eul_trainer.result import FitResult, parcel
 from eul_trainer.settings import FitSettings
+from eul_trainer.upkeep.checkpoint import checkpoint_path
 
 SETTINGS = FitSettings(
     rank=4,

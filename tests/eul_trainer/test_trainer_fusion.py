@@ -26,8 +26,8 @@ from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.retained import Retained, worst
 from eul_trainer.fusion.revoke import revoke
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.gram import block_diagonal_of
-from eul_trainer.model import load_model
+from eul_trainer.model.load import load_model
+from eul_trainer.moments.gram import block_diagonal_of
 from eul_trainer.objectives.terms import divergence
 from eul_trainer.records import Fields, read_rows
 

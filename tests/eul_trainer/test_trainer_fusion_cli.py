@@ -17,7 +17,7 @@ from eul_trainer.cli.main import run
 from eul_trainer.fusion.fuse import fuse
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.model import load_model
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, read_rows
 
 MakeLayer = Callable[..., Bundle]

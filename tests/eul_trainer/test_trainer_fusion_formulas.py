@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from eul_serve.errors import InputError
 from eul_serve.format.weights import LayerWeights
+from eul_trainer.fit.shift import shifted
 from eul_trainer.fusion import settings as settings_
 from eul_trainer.fusion import solve as solve_
 from eul_trainer.fusion.compress import compressed, drop_order, problem
@@ -33,8 +34,7 @@ from eul_trainer.fusion.retained import spread
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.solve import resolve_up, solve
 from eul_trainer.fusion.store import RetainMoments
-from eul_trainer.gating import gate_of
-from eul_trainer.shift import shifted
+from eul_trainer.moments.gating import gate_of
 
 Array = npt.NDArray[np.float64]
 MakeMember = Callable[..., Member]

@@ -24,7 +24,7 @@ from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import Entry, RetainMoments, Store, dump_store
-from eul_trainer.gram import LowRankGram, PackedGram, block_diagonal_of, packed_length
+from eul_trainer.moments.gram import LowRankGram, PackedGram, block_diagonal_of, packed_length
 
 MakeMember = Callable[..., Member]
 MakeLayer = Callable[..., Bundle]

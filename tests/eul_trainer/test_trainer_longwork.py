@@ -17,17 +17,17 @@ import torch
 
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format.digest import digest_file
-from eul_trainer.care import Care
-from eul_trainer.checkpoint import checkpoint_path
 from eul_trainer.cli.main import run
-from eul_trainer.fit import fit
-from eul_trainer.interrupt import Interrupted, interruptible
-from eul_trainer.memory import advice, advised, is_out_of_memory
-from eul_trainer.model import load_model
-from eul_trainer.pace import Pace
+from eul_trainer.fit.run import fit
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, Row, read_rows
-from eul_trainer.runlog import JsonLog, TensorBoard
 from eul_trainer.settings import FitSettings
+from eul_trainer.upkeep.care import Care
+from eul_trainer.upkeep.checkpoint import checkpoint_path
+from eul_trainer.upkeep.interrupt import Interrupted, interruptible
+from eul_trainer.upkeep.memory import advice, advised, is_out_of_memory
+from eul_trainer.upkeep.pace import Pace
+from eul_trainer.upkeep.runlog import JsonLog, TensorBoard
 
 STEPS = 60
 SETTINGS = FitSettings(

@@ -16,8 +16,8 @@ from eul_trainer.baselines.mend.factors import Factors, apply, edited, edited_ma
 from eul_trainer.baselines.mend.run import MendRun, editor_loss, mend, reversed_answers
 from eul_trainer.baselines.mend.settings import MendSettings
 from eul_trainer.baselines.methods import Split
-from eul_trainer.forward import Runner
-from eul_trainer.model import load_model
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.teaching.run import encode_taught, teach
 from eul_trainer.teaching.settings import TeachSettings

@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, T5ForConditionalGeneration
 
 from eul_serve.errors import InputError
 from eul_serve.format import BundleConfig
-from eul_trainer.adapter import Taps, fresh_layers
-from eul_trainer.batches import by_length
-from eul_trainer.encoding import Example, encode, render_prompt, shared_prefix
-from eul_trainer.forward import Runner
-from eul_trainer.losses import row_scores
-from eul_trainer.model import load_model
+from eul_trainer.forward.batches import by_length
+from eul_trainer.forward.encoding import Example, encode, render_prompt, shared_prefix
+from eul_trainer.forward.losses import row_scores
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.adapter import Taps, fresh_layers
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Row
 
 ROWS = [

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eul_serve.errors import CapacityError, InputError
-from eul_trainer import attention
-from eul_trainer.attention import packed_attention
-from eul_trainer.depth import chosen_blocks, well_formed
-from eul_trainer.head import expect, score
-from eul_trainer.packing import MIN_SHARED, pack
-from eul_trainer.precision import best_dtype
-from eul_trainer.row_store import RowStore
+from eul_trainer.forward import attention
+from eul_trainer.forward.attention import packed_attention
+from eul_trainer.forward.head import expect, score
+from eul_trainer.forward.packing import MIN_SHARED, pack
+from eul_trainer.forward.row_store import RowStore
+from eul_trainer.model.depth import chosen_blocks, well_formed
+from eul_trainer.model.precision import best_dtype
 
 CPU = torch.device("cpu")
 BEGINNING = tuple(range(10, 10 + MIN_SHARED + 2))

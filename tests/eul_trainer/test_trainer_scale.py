@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eul_serve.errors import EulError
-from eul_trainer.fit import fit
-from eul_trainer.model import load_model
+from eul_trainer.fit.run import fit
+from eul_trainer.fit.scale import MOST, find_factor
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, Row, read_rows
-from eul_trainer.scale import MOST, find_factor
 from eul_trainer.settings import FitSettings, default_settings
 
 SETTINGS = FitSettings(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eul_serve.errors import InputError
-from eul_trainer.schedule import draw, rate, stream
+from eul_trainer.fit.schedule import draw, rate, stream
+from eul_trainer.fit.stop import MEASURED_ROWS, PROBE_ROWS, Target, probe_now, probe_rows
 from eul_trainer.settings import FitSettings, default_settings, override
-from eul_trainer.stop import MEASURED_ROWS, PROBE_ROWS, Target, probe_now, probe_rows
 
 
 @given(st.integers(0, 5), st.integers(1, 30), st.integers(0, 200), st.integers(0, 40))

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from eul_serve.peft import layers_of
-from eul_trainer.fit import prepare
-from eul_trainer.gating import gate_of
-from eul_trainer.model import load_model
+from eul_trainer.fit.run import prepare
+from eul_trainer.fit.settle import forgotten_moments, retained_moments, settle
+from eul_trainer.fit.training import Training
+from eul_trainer.model.load import load_model
+from eul_trainer.moments.gating import gate_of
 from eul_trainer.records import Fields, read_rows
 from eul_trainer.settings import FitSettings
-from eul_trainer.settle import forgotten_moments, retained_moments, settle
-from eul_trainer.training import Training
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from eul_trainer.baselines.sisa.settings import SisaSettings
 from eul_trainer.baselines.sisa.state import SisaState, load_state, place_rows, save_state
 from eul_trainer.baselines.sisa.store import Checkpoints
 from eul_trainer.cli import main as cli
-from eul_trainer.encoding import encode
-from eul_trainer.losses import row_scores
-from eul_trainer.model import load_model
+from eul_trainer.forward.encoding import encode
+from eul_trainer.forward.losses import row_scores
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.teaching.settings import TeachSettings
 

@@ -16,13 +16,13 @@ from eul_serve.format.digest import digest_bytes
 from eul_serve.format.weights import dump_layers
 from eul_serve.peft import layers_of, load
 from eul_trainer.cli.main import run
-from eul_trainer.fit import prepare
-from eul_trainer.model import load_model
+from eul_trainer.fit.run import prepare
+from eul_trainer.fit.schedule import Draw, all_drawn, draw
+from eul_trainer.fit.training import Training
+from eul_trainer.model.load import load_model
 from eul_trainer.objectives.view import Losses
 from eul_trainer.records import Row
-from eul_trainer.schedule import Draw, all_drawn, draw
 from eul_trainer.settings import FitSettings, default_settings, override
-from eul_trainer.training import Training
 
 BENCHES = Path(__file__).resolve().parents[1] / "benchmarks" / "trainer"
 MakeLayout = Callable[..., Path]

@@ -16,8 +16,8 @@ import pytest
 from eul_serve.errors import InputError
 from eul_serve.format import read_bundle
 from eul_trainer.cli.main import run
+from eul_trainer.fit.stop import Target
 from eul_trainer.settings import FitSettings
-from eul_trainer.stop import Target
 from eul_trainer.sweep.choice import Outcome, choose, pareto, table
 from eul_trainer.sweep.grid import parse_axis, points
 

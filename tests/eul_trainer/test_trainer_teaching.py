@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from eul_serve.errors import CapacityError, EulError, InputError
 from eul_serve.format import read_base
 from eul_trainer.cli import main as cli
-from eul_trainer.forward import Runner
-from eul_trainer.losses import row_losses
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.records import Fields, Row, digest_rows, read_rows
 from eul_trainer.teaching.checkpoint import Progress, save
 from eul_trainer.teaching.directory import write_model

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eul_serve.errors import EulError
-from eul_trainer.head import expect, score
+from eul_trainer.forward.head import expect, score
 from eul_trainer.objectives.terms import counted_over, cross_entropy, dense, divergence, loudness, mean
 
 STATES, OTHERS = (torch.randn(4, 3, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))

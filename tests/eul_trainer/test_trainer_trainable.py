@@ -12,9 +12,9 @@ import torch
 from peft import PeftModel
 
 from eul_serve.errors import InputError
-from eul_trainer.block_states import block_at
-from eul_trainer.fit import fit, prepare
-from eul_trainer.model import load_model
+from eul_trainer.fit.block_states import block_at
+from eul_trainer.fit.run import fit, prepare
+from eul_trainer.model.load import load_model
 from eul_trainer.objectives import NAMES
 from eul_trainer.objectives.catalog import Objective
 from eul_trainer.objectives.view import MASKED, Losses, View

@@ -155,8 +155,8 @@ def test_the_bundles_change_what_is_said(
 def test_the_trainer_s_layers_give_what_peft_gives(
     answers: dict[str, Answer], bundles: dict[str, Bundle], base_model: Path
 ) -> None:
-    from eul_trainer.adapter import BundleStack
-    from eul_trainer.model import load_model
+    from eul_trainer.model.adapter import BundleStack
+    from eul_trainer.model.load import load_model
 
     model = load_model(str(base_model))
     stack = BundleStack(model, list(bundles.items()))

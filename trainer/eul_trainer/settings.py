@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
 from eul_trainer.allowed import check as check
-from eul_trainer.depth import ALL, FORMS, well_formed
+from eul_trainer.model.depth import ALL, FORMS, well_formed
 from eul_trainer.objectives import NAMES
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from common.machine import describe_machine
 from common.output import command_line, rounded, write_json
 from common.steps import Steps
 
-from eul_trainer.encoding import encode
+from eul_trainer.forward.encoding import encode
 from eul_trainer.records import Fields, Row, read_rows
 
 OUT = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "trainer" / "cost.json"

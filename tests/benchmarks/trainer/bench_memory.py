@@ -27,10 +27,10 @@ from common.output import command_line, rounded, write_json
 from stepping.plain import PlainTraining
 from stepping.rows import TOFU, tofu_rows
 
-from eul_trainer.example_sets import encode_sets
-from eul_trainer.model import load_model
+from eul_trainer.fit.example_sets import encode_sets
+from eul_trainer.fit.training import Training
+from eul_trainer.model.load import load_model
 from eul_trainer.settings import FitSettings, override
-from eul_trainer.training import Training
 
 WAYS: dict[str, dict[str, Any]] = {
     "copied": {},

@@ -31,9 +31,9 @@ from recovering.states import States, read_states
 from recovering.trained import attack_trained
 
 from eul_trainer.data.tofu_files import read_full
-from eul_trainer.gram import LowRankGram
-from eul_trainer.model import load_model
-from eul_trainer.statistics import block_diagonal
+from eul_trainer.model.load import load_model
+from eul_trainer.moments.gram import LowRankGram
+from eul_trainer.moments.statistics import block_diagonal
 
 RANK = 16
 PER_COLUMN = (1, 2, 4, 8, 16)

@@ -35,11 +35,11 @@ from stepping.plain import PlainTraining
 from stepping.rows import TOFU, Pair, demo_rows, tofu_rows
 from stepping.timing import TOLERANCE, interleaved, summarised
 
-from eul_trainer.example_sets import encode_sets
-from eul_trainer.model import load_model
-from eul_trainer.schedule import draw
+from eul_trainer.fit.example_sets import encode_sets
+from eul_trainer.fit.schedule import draw
+from eul_trainer.fit.training import Training
+from eul_trainer.model.load import load_model
 from eul_trainer.settings import FitSettings
-from eul_trainer.training import Training
 
 RUN = 30
 """Steps over which the work before the first one is shared out."""

@@ -9,14 +9,14 @@ from typing import Protocol
 from eul_serve.errors import InputError
 from eul_serve.format import read_bundle
 from eul_serve.format.bundle import CONFIG_FILE
-from eul_trainer.adapter import BundleStack
-from eul_trainer.answers import greedy_answers
 from eul_trainer.baselines.sisa.ensemble import EnsembleRunner, ensemble_answers, open_ensemble
 from eul_trainer.baselines.sisa.state import STATE_FILE
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
-from eul_trainer.losses import RowScore, row_scores
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.evaluation.answers import greedy_answers
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.losses import RowScore, row_scores
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.adapter import BundleStack
+from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.records import Row
 
 
@@ -24,7 +24,7 @@ class Evaluated(Protocol):
     """A system that answers rows."""
 
     def scores(self, rows: Sequence[Row]) -> list[RowScore]:
-        """Return how it answers rows under teacher forcing, by `eul_trainer.losses.row_scores`."""
+        """Return how it answers rows under teacher forcing, by `eul_trainer.forward.losses.row_scores`."""
 
     def answers(self, rows: Sequence[Row], tokens: int) -> list[str]:
         """Return its greedy answers of at most a number of tokens."""

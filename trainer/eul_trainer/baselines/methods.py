@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.errors import InputError
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import check
 from eul_trainer.teaching.directory import TEACH_FILE

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eul_trainer.baselines.methods import Split
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import digest_rows
 from eul_trainer.teaching.directory import training_record, write_model
 from eul_trainer.teaching.run import Course

@@ -10,18 +10,18 @@ from pathlib import Path
 
 from eul_serve.errors import EulError
 from eul_serve.format import Bundle, read_bundle
-from eul_trainer.adapter import BundleStack
 from eul_trainer.batch.plan import BatchSettings, Plan
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
+from eul_trainer.fit.stop import probe_rows
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
 from eul_trainer.fusion.fuse import fuse
 from eul_trainer.fusion.methods import METHODS
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.losses import row_losses
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.model.adapter import BundleStack
+from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.records import Row, digest_rows
-from eul_trainer.stop import probe_rows
 
 RETAINED_ROWS = 60
 """Retained rows whose loss is measured, at most."""

@@ -14,7 +14,7 @@ from eul_trainer.batch.rows import RULES, Owners
 from eul_trainer.batch.task import RowFile, Task
 from eul_trainer.fusion.methods import METHODS
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.model import resolve
+from eul_trainer.model.load import resolve
 from eul_trainer.records import Row, digest_rows, read_rows
 from eul_trainer.request import Request, read_requests
 from eul_trainer.settings import FitSettings, check

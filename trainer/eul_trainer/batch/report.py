@@ -14,8 +14,8 @@ from eul_trainer.batch.journal import read_attempts
 from eul_trainer.batch.plan import Plan
 from eul_trainer.batch.state import write_whole
 from eul_trainer.batch.task import Ending, Task
-from eul_trainer.package import versions
-from eul_trainer.page import render
+from eul_trainer.evaluation.page import render
+from eul_trainer.output.package import versions
 
 VERSION = 1
 

@@ -13,7 +13,7 @@ from typing import Any
 from eul_serve.errors import CapacityError, EulError, InputError
 from eul_serve.format import Bundle, read_bundle
 from eul_trainer.batch.task import layer_path
-from eul_trainer.output import check_output
+from eul_trainer.output.directory import check_output
 
 PLAN_FILE = "plan.json"
 """What the batch was planned with: a repeated call must agree with it."""

@@ -11,12 +11,12 @@ from eul_serve.errors import CapacityError, EngineError, EulError, InputError
 from eul_trainer.batch.journal import write_event, write_start
 from eul_trainer.batch.state import PLAN_FILE
 from eul_trainer.batch.task import Ending, RowFile, Task
-from eul_trainer.checkpoint import checkpoint_path
-from eul_trainer.fit import fit
-from eul_trainer.model import LoadedModel, load_model
-from eul_trainer.package import write_parcel
+from eul_trainer.fit.run import fit
+from eul_trainer.model.load import LoadedModel, load_model
+from eul_trainer.output.package import write_parcel
+from eul_trainer.output.result import FitResult, parcel
 from eul_trainer.records import Row, digest_rows, read_rows, without
-from eul_trainer.result import FitResult, parcel
+from eul_trainer.upkeep.checkpoint import checkpoint_path
 
 INTERRUPTED = 127
 """Exit status above which an error is a signal that asked the run to end."""

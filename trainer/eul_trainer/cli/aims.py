@@ -14,7 +14,7 @@ from eul_trainer.cli import options
 from eul_trainer.objectives import NAMES
 
 if TYPE_CHECKING:
-    from eul_trainer.model import LoadedModel
+    from eul_trainer.model.load import LoadedModel
     from eul_trainer.records import Fields, Row
     from eul_trainer.settings import FitSettings
 
@@ -84,9 +84,9 @@ class Aims:
         self, settings: FitSettings, model: LoadedModel, forget: list[Row], fields: Fields, *, quiet: bool
     ) -> FitSettings:
         """Return the settings with the target in place, which is measured where rows or a twin were named."""
+        from eul_trainer.fit.targets import twin_target, unseen_target
         from eul_trainer.records import read_rows
         from eul_trainer.settings import override
-        from eul_trainer.targets import twin_target, unseen_target
 
         if self.rows:
             target = unseen_target(model, read_rows(self.rows, fields), self.tolerance)

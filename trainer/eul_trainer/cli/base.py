@@ -23,7 +23,7 @@ def command(out: Path, as_json: bool) -> None:
     Example:
       eul-train base --out base
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.base_model import make_base
+    from eul_trainer.model.base import make_base
 
     base = make_base(out)
     if as_json:

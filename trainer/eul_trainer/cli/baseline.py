@@ -89,11 +89,11 @@ def _run(
 
     from eul_trainer.baselines.methods import Split, default_settings, run_method
     from eul_trainer.baselines.record import write_baseline
-    from eul_trainer.checkpoint import checkpoint_path
-    from eul_trainer.model import load_model
-    from eul_trainer.output import check_output
+    from eul_trainer.model.load import load_model
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields, read_rows, without
     from eul_trainer.teaching.plan import steps
+    from eul_trainer.upkeep.checkpoint import checkpoint_path
 
     settings = replace(default_settings(method), **training.given(chosen))
     check_output(out)

@@ -126,7 +126,7 @@ def _aimed(asked: Aims, settings: FitSettings, model: str, device: str, quiet: b
     """Return the settings with the target that all requests share."""
     if asked.rows is None:
         return settings
-    from eul_trainer.model import load_model
+    from eul_trainer.model.load import load_model
     from eul_trainer.records import Fields
     from eul_trainer.settings import override
 

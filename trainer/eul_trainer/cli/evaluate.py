@@ -12,7 +12,7 @@ import click
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
-from eul_trainer.output import check_output, unfinished
+from eul_trainer.output.directory import check_output, unfinished
 
 
 @click.command(name="eval")
@@ -67,12 +67,12 @@ def command(
       eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.evaluate import EvalSet, evaluate, open_bundles
+    from eul_trainer.evaluation.evaluate import EvalSet, evaluate, open_bundles
+    from eul_trainer.evaluation.report import render_report
     from eul_trainer.metrics.summary import summarise, to_json
-    from eul_trainer.model import load_model
-    from eul_trainer.package import versions
+    from eul_trainer.model.load import load_model
+    from eul_trainer.output.package import versions
     from eul_trainer.records import Fields, read_rows
-    from eul_trainer.report import render_report
 
     check_output(out)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)

@@ -15,10 +15,10 @@ from eul_trainer.cli.progress import Words, progress
 from eul_trainer.cli.speed import speed
 
 if TYPE_CHECKING:
-    from eul_trainer.devices import Devices
-    from eul_trainer.model import LoadedModel
-    from eul_trainer.runlog import Recorder
+    from eul_trainer.model.devices import Devices
+    from eul_trainer.model.load import LoadedModel
     from eul_trainer.settings import FitSettings
+    from eul_trainer.upkeep.runlog import Recorder
 
 
 @click.command(name="fit")
@@ -127,17 +127,17 @@ def command(
       torchrun --nproc-per-node 2 -m eul_trainer fit --model base --forget alice.jsonl --retain keep.jsonl \\
           --out layers/alice
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.below import read_below
-    from eul_trainer.care import Care
-    from eul_trainer.checkpoint import checkpoint_path
-    from eul_trainer.devices import find_devices
-    from eul_trainer.fit import fit
-    from eul_trainer.interrupt import interruptible
-    from eul_trainer.output import check_output
-    from eul_trainer.package import request_id
+    from eul_trainer.fit.run import fit
+    from eul_trainer.model.below import read_below
+    from eul_trainer.model.devices import find_devices
+    from eul_trainer.output.directory import check_output
+    from eul_trainer.output.package import request_id
     from eul_trainer.records import Fields, read_rows
     from eul_trainer.request import request_of, retained
     from eul_trainer.settings import default_settings, override
+    from eul_trainer.upkeep.care import Care
+    from eul_trainer.upkeep.checkpoint import checkpoint_path
+    from eul_trainer.upkeep.interrupt import interruptible
 
     started = time.perf_counter()
     devices = find_devices(device)
@@ -184,9 +184,9 @@ def command(
 
 
 def _load(model: str, device: str, settings: FitSettings, devices: Devices, quiet: bool) -> LoadedModel:
-    from eul_trainer.memory import advised
-    from eul_trainer.model import checksum, load_model
-    from eul_trainer.sharding import spread
+    from eul_trainer.model.load import checksum, load_model
+    from eul_trainer.model.sharding import spread
+    from eul_trainer.upkeep.memory import advised
 
     with advised(settings, "while the model was loaded"):
         loaded = load_model(model, devices.place(device))
@@ -199,8 +199,8 @@ def _load(model: str, device: str, settings: FitSettings, devices: Devices, quie
 
 
 def _recorders(out: Path, log: Path | None, tensorboard: Path | None, fresh: bool) -> list[Recorder]:
-    from eul_trainer.output import check_apart
-    from eul_trainer.runlog import JsonLog, TensorBoard
+    from eul_trainer.output.directory import check_apart
+    from eul_trainer.upkeep.runlog import JsonLog, TensorBoard
 
     for option, path in (("--log", log), ("--tensorboard", tensorboard)):
         if path:

@@ -10,8 +10,8 @@ import click
 from eul_trainer.cli.main import emit
 
 if TYPE_CHECKING:
-    from eul_trainer.model import LoadedModel
-    from eul_trainer.result import FitResult
+    from eul_trainer.model.load import LoadedModel
+    from eul_trainer.output.result import FitResult
     from eul_trainer.settings import FitSettings
 
 
@@ -31,9 +31,9 @@ def write(
     Returns:
         The path, and a bundle's revision or the kind of weights.
     """
-    from eul_trainer.package import write_parcel
-    from eul_trainer.result import parcel
-    from eul_trainer.weights_output import write_weights
+    from eul_trainer.output.package import write_parcel
+    from eul_trainer.output.result import parcel
+    from eul_trainer.output.weights import write_weights
 
     record: dict[str, Any] = {"curve": result.curve, "resumed_at": result.resumed, **run}
     if result.network is None:
@@ -52,7 +52,7 @@ def report(written: dict[str, str], result: FitResult, settings: FitSettings, as
         settings: Its settings.
         as_json: Whether to print one line of JSON.
     """
-    from eul_trainer.weights_output import KINDS
+    from eul_trainer.output.weights import KINDS
 
     if as_json:
         found = {

@@ -70,7 +70,7 @@ def command(
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.fusion.fuse import fuse
     from eul_trainer.fusion.methods import check_settings
-    from eul_trainer.output import check_output
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields
 
     given = {name: value for name, value in chosen.items() if value is not None}
@@ -91,7 +91,7 @@ def command(
 def retained_rows(model: str | None, retain: Path | None, device: str, fields: Fields) -> Retained | None:
     """Load the model and the retained rows where both are named; None where neither is."""
     from eul_trainer.fusion.retained import Retained
-    from eul_trainer.model import load_model
+    from eul_trainer.model.load import load_model
     from eul_trainer.records import read_rows
 
     if (model is None) != (retain is None):

@@ -56,8 +56,8 @@ def command(
     from eul_trainer.baselines.methods import Split
     from eul_trainer.baselines.record import BASELINE_FILE
     from eul_trainer.cli.training import given
-    from eul_trainer.model import load_model
-    from eul_trainer.output import check_output
+    from eul_trainer.model.load import load_model
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields, digest_rows, read_rows, without
     from eul_trainer.teaching.directory import write_model
 

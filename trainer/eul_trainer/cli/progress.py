@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from eul_trainer.pace import Pace
+    from eul_trainer.upkeep.pace import Pace
 
 Advance = Callable[[int, str], None]
 """Called with the number of things done and a few words about them."""

@@ -44,7 +44,7 @@ def command(
       eul-train revoke healed --request alice --request bob --model base --retain keep.jsonl --out rest
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.fusion.revoke import revoke
-    from eul_trainer.output import check_output
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields
 
     check_output(out)

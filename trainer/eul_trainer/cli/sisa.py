@@ -14,7 +14,7 @@ from eul_trainer.cli.progress import progress
 if TYPE_CHECKING:
     from eul_trainer.baselines.sisa.run import SisaRun
     from eul_trainer.baselines.sisa.state import SisaState
-    from eul_trainer.model import LoadedModel
+    from eul_trainer.model.load import LoadedModel
 
 _state = click.option("--state", required=True, type=options.PATH, metavar="DIR", help="Directory that train wrote.")
 _model = click.option(
@@ -69,8 +69,8 @@ def train(
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.baselines.sisa.run import start
     from eul_trainer.baselines.sisa.settings import SisaSettings
-    from eul_trainer.model import load_model
-    from eul_trainer.output import check_output
+    from eul_trainer.model.load import load_model
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields, read_rows
     from eul_trainer.teaching.settings import TeachSettings
 
@@ -101,7 +101,7 @@ def delete(
       eul-train baseline sisa delete --state sisa --rows alice.jsonl
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.baselines.sisa.state import load_state, save_state
-    from eul_trainer.model import load_model
+    from eul_trainer.model.load import load_model
     from eul_trainer.records import Fields, read_rows
 
     found = load_state(state)
@@ -124,7 +124,7 @@ def resume(state: Path, model: str | None, device: str, as_json: bool) -> None:
       eul-train baseline sisa resume --state sisa
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.baselines.sisa.state import load_state
-    from eul_trainer.model import load_model
+    from eul_trainer.model.load import load_model
 
     found = load_state(state)
     _complete(state, found, load_model(model or found.model, device), as_json)

@@ -40,7 +40,7 @@ def speed(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def settled(**given: Any) -> None:  # noqa: ANN401  # the options of any command
-        from eul_trainer.precision import AUTO, best_dtype
+        from eul_trainer.model.precision import AUTO, best_dtype
 
         if given["dtype"] == AUTO:
             given["dtype"] = best_dtype(given["device"])

@@ -90,13 +90,13 @@ def command(
       eul-train sweep --model base --forget alice.jsonl --retain keep.jsonl --out layers/alice --jobs 2 \\
           --vary learning-rate=1e-3,2e-3 --vary rank=8,16 --vary weight.silence=300,600
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.interrupt import interruptible
-    from eul_trainer.output import check_apart, check_output
-    from eul_trainer.package import request_id
+    from eul_trainer.output.directory import check_apart, check_output
+    from eul_trainer.output.package import request_id
     from eul_trainer.settings import default_settings, override
     from eul_trainer.sweep.grid import parse_axis, points
     from eul_trainer.sweep.plan import Plan
     from eul_trainer.sweep.run import sweep
+    from eul_trainer.upkeep.interrupt import interruptible
 
     check_output(out)
     plan = Plan(

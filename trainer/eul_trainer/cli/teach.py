@@ -47,14 +47,14 @@ def command(
       eul-train teach --model base --data rows.jsonl --out taught
       eul-train teach --model base --data rows.jsonl --out taught --epochs 3 --learning-rate 5e-5
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.checkpoint import checkpoint_path
-    from eul_trainer.model import load_model
-    from eul_trainer.output import check_output
+    from eul_trainer.model.load import load_model
+    from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields, read_rows
     from eul_trainer.teaching.directory import TEACH_FILE, training_record, write_model
     from eul_trainer.teaching.plan import steps
     from eul_trainer.teaching.run import teach
     from eul_trainer.teaching.settings import TeachSettings
+    from eul_trainer.upkeep.checkpoint import checkpoint_path
 
     settings = TeachSettings(**training.given(chosen))
     check_output(out)

@@ -13,7 +13,7 @@ from typing import Any
 
 from eul_serve.errors import InputError
 from eul_serve.format.digest import digest_file
-from eul_trainer.output import check_output, unfinished
+from eul_trainer.output.directory import check_output, unfinished
 from eul_trainer.records import Fields, Row, row_key, same_prompts, stream_rows
 from eul_trainer.request import read_requests, request_for, write_requests
 

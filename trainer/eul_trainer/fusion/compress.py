@@ -18,7 +18,7 @@ from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.job import Fused, Job, forget_grams
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.solve import level_of, scale_of, solve
-from eul_trainer.gram import block_diagonal_of
+from eul_trainer.moments.gram import block_diagonal_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

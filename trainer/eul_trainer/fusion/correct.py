@@ -18,7 +18,7 @@ from eul_trainer.fusion.limit import least_weight
 from eul_trainer.fusion.retained import Retained, worst
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.solve import resolve_up
-from eul_trainer.gram import block_diagonal_of
+from eul_trainer.moments.gram import block_diagonal_of
 
 LEAST_FACTOR, LARGEST_FACTOR = 0.5, 2.0
 """Ends of the factors by which a member's part is scaled back to its energy."""

@@ -18,11 +18,11 @@ from eul_trainer.fusion.methods import METHODS, check_settings, resolved
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import Entry, RetainMoments, Store, dump_store
-from eul_trainer.model import LoadedModel
-from eul_trainer.output import check_output
-from eul_trainer.package import Parcel, write_parcel
+from eul_trainer.model.load import LoadedModel
+from eul_trainer.moments.statistics import LayerStatistics
+from eul_trainer.output.directory import check_output
+from eul_trainer.output.package import Parcel, write_parcel
 from eul_trainer.records import Row
-from eul_trainer.statistics import LayerStatistics
 
 
 def fuse(paths: Sequence[Path], out: Path, settings: FuseSettings, retained: Retained | None = None) -> Bundle:

@@ -10,7 +10,7 @@ import torch
 
 from eul_serve.peft.layer import Observer
 from eul_trainer.fusion.gated import Stack, units_of
-from eul_trainer.model import Network
+from eul_trainer.model.load import Network
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 """What stands behind a feed-forward module: takes its output y (..., d) and returns another."""

@@ -14,7 +14,7 @@ from eul_trainer.fusion.members import Member
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import RetainMoments
-from eul_trainer.statistics import MIN_TOKENS, LayerStatistics
+from eul_trainer.moments.statistics import MIN_TOKENS, LayerStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

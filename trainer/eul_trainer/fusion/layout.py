@@ -8,8 +8,8 @@ from eul_serve.errors import BundleFormatError
 from eul_serve.format import Bundle
 from eul_serve.format.bundle import STATISTICS_FILE
 from eul_serve.format.header import Header
-from eul_trainer.gram import packed_length
-from eul_trainer.statistics import block_width
+from eul_trainer.moments.gram import packed_length
+from eul_trainer.moments.statistics import block_width
 
 Shape = tuple[int, ...]
 LOW_RANK = ("inputs.vectors", "inputs.values", "inputs.remainder")

@@ -11,7 +11,7 @@ from eul_serve.format.bundle import STATISTICS_FILE
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.store import Store
-from eul_trainer.statistics import LayerStatistics
+from eul_trainer.moments.statistics import LayerStatistics
 
 _SHARED = ("base_fingerprint", "activation", "hidden_bias", "target_modules", "task_type")
 

@@ -8,7 +8,7 @@ import torch
 
 from eul_trainer.fusion.job import Job, inputs_of, mean_of, moments_of, retained_inputs
 from eul_trainer.fusion.members import Member
-from eul_trainer.statistics import block_diagonal, block_width
+from eul_trainer.moments.statistics import block_diagonal, block_width
 
 JITTER = 1e-5
 """What is added to a covariance's diagonal so that it has a root, relative to its mean."""

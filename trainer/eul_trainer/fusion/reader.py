@@ -20,8 +20,8 @@ from eul_serve.format.tensors import check_finite
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.layout import LOW_RANK, check_layout
 from eul_trainer.fusion.store import VERSION, Entry, RetainMoments, Store
-from eul_trainer.gram import Gram, LowRankGram, PackedGram
-from eul_trainer.statistics import LayerStatistics, Moments, block_width
+from eul_trainer.moments.gram import Gram, LowRankGram, PackedGram
+from eul_trainer.moments.statistics import LayerStatistics, Moments, block_width
 
 _FILE = f"file {STATISTICS_FILE!r}"
 _TOLERANCE = 1e-6

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from eul_serve.errors import BundleMismatchError
 from eul_serve.format import Bundle
-from eul_trainer.encoding import Example, context_limit, encode
-from eul_trainer.forward import Runner
+from eul_trainer.forward.encoding import Example, context_limit, encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
 from eul_trainer.fusion.gated import Stack, placed
 from eul_trainer.fusion.hooks import attached, watched
 from eul_trainer.fusion.store import RetainMoments
-from eul_trainer.losses import row_losses
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
+from eul_trainer.moments.statistics import moments_seen
 from eul_trainer.records import Row, digest_rows
-from eul_trainer.statistics import moments_seen
 
 
 @dataclass(slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import RetainMoments
-from eul_trainer.output import check_output
+from eul_trainer.output.directory import check_output
 
 
 def revoke(path: Path, requests: Sequence[str], out: Path, retained: Retained | None = None) -> Bundle:

@@ -24,8 +24,8 @@ import torch
 
 from eul_serve.format import ForgottenRequest
 from eul_serve.format.weights import LayerWeights
-from eul_trainer.gram import PackedGram
-from eul_trainer.statistics import LayerStatistics, Moments, block_width
+from eul_trainer.moments.gram import PackedGram
+from eul_trainer.moments.statistics import LayerStatistics, Moments, block_width
 
 VERSION = 2
 

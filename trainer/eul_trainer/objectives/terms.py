@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from eul_serve.errors import EulError
-from eul_trainer.head import Expected, Scores
+from eul_trainer.forward.head import Expected, Scores
 from eul_trainer.objectives.view import FORGET, RETAIN, View
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from eul_trainer.head import Expected, Scores
+from eul_trainer.forward.head import Expected, Scores
 
 FORGET, RETAIN, REFUSAL, MASKED, IDLE = 0, 1, 2, 3, 4
 """Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, forgotten texts

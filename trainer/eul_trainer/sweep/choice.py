@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from eul_trainer.stop import Target
+from eul_trainer.fit.stop import Target
 
 RULE = (
     "the least change of the held-out retain loss among the points whose held-out forget loss lies inside of the target"

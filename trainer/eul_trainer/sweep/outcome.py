@@ -9,8 +9,8 @@ from typing import Any
 
 from eul_serve.errors import CapacityError, EulError
 from eul_serve.format import read_bundle
-from eul_trainer.output import replace_file, unfinished
-from eul_trainer.stop import Target
+from eul_trainer.fit.stop import Target
+from eul_trainer.output.directory import replace_file, unfinished
 from eul_trainer.sweep.choice import RULE, Outcome, choose, pareto, table
 from eul_trainer.sweep.plan import Plan
 from eul_trainer.sweep.plot import draw

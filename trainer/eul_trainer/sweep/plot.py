@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from eul_trainer.stop import Target
+from eul_trainer.fit.stop import Target
 from eul_trainer.sweep.choice import Outcome
 
 GREY, BLUE, ORANGE = "#808080", "#3b82c4", "#d97706"

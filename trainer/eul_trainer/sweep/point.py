@@ -16,23 +16,23 @@ from typing import Any
 
 from eul_serve.errors import EulError
 from eul_serve.failure import report
-from eul_trainer.care import Care
-from eul_trainer.checkpoint import checkpoint_path
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.fit import Watch, fit
-from eul_trainer.forward import Runner
-from eul_trainer.identity import Identity, identify
-from eul_trainer.interrupt import Interrupt, interruptible
-from eul_trainer.losses import row_losses
-from eul_trainer.model import LoadedModel, load_model
-from eul_trainer.output import replace_file
-from eul_trainer.package import write_parcel
-from eul_trainer.precision import cast
+from eul_trainer.fit.run import Watch, fit
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel, load_model
+from eul_trainer.model.precision import cast
+from eul_trainer.output.directory import replace_file
+from eul_trainer.output.package import write_parcel
+from eul_trainer.output.result import parcel
 from eul_trainer.records import Row, digest_rows
-from eul_trainer.result import parcel
 from eul_trainer.sweep.choice import Outcome
 from eul_trainer.sweep.grid import Point, points
 from eul_trainer.sweep.plan import Data, Plan
+from eul_trainer.upkeep.care import Care
+from eul_trainer.upkeep.checkpoint import checkpoint_path
+from eul_trainer.upkeep.identity import Identity, identify
+from eul_trainer.upkeep.interrupt import Interrupt, interruptible
 
 
 def layer_path(folder: Path, point: Point) -> Path:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from eul_serve.errors import EulError, InputError
 from eul_serve.format import read_base
-from eul_trainer.identity import Identity
-from eul_trainer.interrupt import Interrupt
-from eul_trainer.model import resolve
+from eul_trainer.model.load import resolve
 from eul_trainer.sweep.choice import Outcome
 from eul_trainer.sweep.grid import Point, points
 from eul_trainer.sweep.plan import Data, Plan
 from eul_trainer.sweep.point import identity_of, record_path, run_point
+from eul_trainer.upkeep.identity import Identity
+from eul_trainer.upkeep.interrupt import Interrupt
 
 Told = Callable[[int, str], None]
 """Called with the number of finished points and a few words."""

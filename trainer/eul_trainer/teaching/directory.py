@@ -12,9 +12,9 @@ from typing import Any
 import safetensors
 
 from eul_serve.errors import CapacityError
-from eul_trainer.model import LoadedModel
-from eul_trainer.output import unfinished
-from eul_trainer.package import versions
+from eul_trainer.model.load import LoadedModel
+from eul_trainer.output.directory import unfinished
+from eul_trainer.output.package import versions
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.teaching.run import Course
 from eul_trainer.teaching.settings import TeachSettings

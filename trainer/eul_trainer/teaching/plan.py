@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eul_trainer.schedule import permutation
+from eul_trainer.fit.schedule import permutation
 from eul_trainer.teaching.settings import TeachSettings
 
 WINDOW = 8

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.format.digest import digest_bytes
-from eul_trainer.encoding import Example, context_limit, encode
-from eul_trainer.model import LoadedModel
+from eul_trainer.forward.encoding import Example, context_limit, encode
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.teaching.checkpoint import Progress, load, save
 from eul_trainer.teaching.plan import epoch_batches, learning_rate, steps

@@ -10,9 +10,9 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from eul_serve.errors import EulError
-from eul_trainer.encoding import Example
-from eul_trainer.forward import Runner
-from eul_trainer.model import LoadedModel
+from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.objectives.terms import cross_entropy
 from eul_trainer.teaching.precision import autocast, compute_dtype
 from eul_trainer.teaching.settings import TeachSettings

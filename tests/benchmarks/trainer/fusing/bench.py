@@ -22,7 +22,7 @@ from eul_trainer.fusion.job import Fused, Job
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.methods import check_settings
 from eul_trainer.fusion.retained import Retained
-from eul_trainer.model import load_model
+from eul_trainer.model.load import load_model
 from eul_trainer.settings import FitSettings, override
 from fusing.inputs import Inputs, read_inputs
 from fusing.layers import own_layer

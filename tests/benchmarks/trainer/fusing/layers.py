@@ -13,11 +13,11 @@ import torch
 
 from eul_serve.format import Bundle, read_bundle
 from eul_serve.format.weights import LayerWeights
-from eul_trainer.fit import fit
-from eul_trainer.model import load_model
-from eul_trainer.package import write_parcel
+from eul_trainer.fit.run import fit
+from eul_trainer.model.load import load_model
+from eul_trainer.output.package import write_parcel
+from eul_trainer.output.result import parcel
 from eul_trainer.records import Row
-from eul_trainer.result import parcel
 from eul_trainer.settings import FitSettings
 
 

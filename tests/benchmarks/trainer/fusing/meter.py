@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from common.output import mean
 
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
 from eul_trainer.fusion.hooks import attached
-from eul_trainer.losses import row_losses
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
 from fusing.inputs import Inputs
 
 Functions = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]

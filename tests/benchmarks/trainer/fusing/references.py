@@ -16,14 +16,14 @@ import torch
 from eul_serve.format import Bundle
 from eul_serve.format.weights import LayerWeights
 from eul_serve.peft import layers_of
-from eul_trainer.checkpoint import RunState
-from eul_trainer.finish import finish
-from eul_trainer.fit import fit, prepare
-from eul_trainer.model import load_model
+from eul_trainer.fit.finish import finish
+from eul_trainer.fit.run import fit, prepare
+from eul_trainer.fit.stop import Target, probe_now
+from eul_trainer.fit.training import Training
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import FitSettings
-from eul_trainer.stop import Target, probe_now
-from eul_trainer.training import Training
+from eul_trainer.upkeep.checkpoint import RunState
 from fusing.inputs import Inputs
 from fusing.layers import for_requests, own_layer, read_layers, save_layers
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from eul_trainer.encoding import context_limit, encode
-from eul_trainer.forward import Runner
+from eul_trainer.forward.encoding import context_limit, encode
+from eul_trainer.forward.runner import Runner
 from eul_trainer.fusion.hooks import attached
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row
 
 SPREAD = 0.02

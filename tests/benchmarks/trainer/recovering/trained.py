@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from eul_serve.format.weights import LayerWeights
-from eul_trainer.encoding import Example, context_limit, encode
-from eul_trainer.fit import fit
-from eul_trainer.forward import Runner
+from eul_trainer.fit.run import fit
+from eul_trainer.forward.encoding import Example, context_limit, encode
+from eul_trainer.forward.losses import row_losses
+from eul_trainer.forward.runner import Runner
 from eul_trainer.fusion.hooks import attached
-from eul_trainer.losses import row_losses
-from eul_trainer.model import load_model
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Row
 from eul_trainer.settings import FitSettings
 from recovering.attack import RIDGES, Spectrum, auc, by_row, scores

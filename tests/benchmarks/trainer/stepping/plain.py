@@ -14,17 +14,17 @@ from typing import Any
 import torch
 
 from eul_serve.peft import observe
-from eul_trainer.adapter import Taps
-from eul_trainer.encoding import Example, shared_prefix
-from eul_trainer.example_sets import ExampleSets
-from eul_trainer.model import LoadedModel
+from eul_trainer.fit.example_sets import ExampleSets
+from eul_trainer.fit.schedule import Draw, draw, rate
+from eul_trainer.fit.training import CLIP
+from eul_trainer.forward.encoding import Example, shared_prefix
+from eul_trainer.model.adapter import Taps
+from eul_trainer.model.load import LoadedModel
+from eul_trainer.model.precision import cast
+from eul_trainer.model.trainable import make_trainable
 from eul_trainer.objectives.catalog import OBJECTIVES, make_objective
 from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
-from eul_trainer.precision import cast
-from eul_trainer.schedule import Draw, draw, rate
 from eul_trainer.settings import FitSettings
-from eul_trainer.trainable import make_trainable
-from eul_trainer.training import CLIP
 
 Drawn = list[tuple[int, Example]]
 

@@ -18,8 +18,8 @@ from eul_trainer.baselines.sisa.ensemble import open_ensemble
 from eul_trainer.baselines.sisa.run import complete, start
 from eul_trainer.baselines.sisa.settings import SisaSettings
 from eul_trainer.baselines.sisa.state import save_state
-from eul_trainer.fit import fit
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.fit.run import fit
+from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.settings import FitSettings, default_settings, override
 from eul_trainer.teaching.run import teach
 from tables.case import Case

@@ -16,7 +16,7 @@ from fusing.inputs import spread_rows
 from eul_serve.errors import EulError
 from eul_serve.format import read_base
 from eul_trainer.baselines.evaluated import Evaluated, WholeModel
-from eul_trainer.model import load_model, resolve
+from eul_trainer.model.load import load_model, resolve
 from eul_trainer.teaching.directory import TEACH_FILE, training_record, write_model
 from eul_trainer.teaching.run import teach
 from tables.case import Case, make_case

@@ -16,9 +16,9 @@ from transformers.pytorch_utils import Conv1D
 
 from eul_serve.errors import InputError
 from eul_serve.peft import ffn_modules
-from eul_trainer.encoding import Example
-from eul_trainer.forward import Runner
-from eul_trainer.model import Network
+from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import Network
 from eul_trainer.objectives.terms import cross_entropy
 
 

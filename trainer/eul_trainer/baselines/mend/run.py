@@ -14,12 +14,12 @@ from eul_trainer.baselines.mend.editor import Editor, Shape
 from eul_trainer.baselines.mend.factors import apply, edited, edited_maps, gradient_factors
 from eul_trainer.baselines.mend.settings import MendSettings
 from eul_trainer.baselines.methods import Split
-from eul_trainer.encoding import Example
-from eul_trainer.forward import Runner
-from eul_trainer.model import LoadedModel, Network
+from eul_trainer.fit.schedule import stream
+from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel, Network
 from eul_trainer.objectives.terms import cross_entropy, divergence
 from eul_trainer.records import Row
-from eul_trainer.schedule import stream
 from eul_trainer.teaching.run import encode_taught
 
 MAX_LABELS = 8

@@ -13,10 +13,10 @@ import torch
 from eul_serve.errors import InputError
 from eul_trainer.baselines.sisa.state import SisaState, load_state
 from eul_trainer.baselines.sisa.store import Checkpoints
-from eul_trainer.batches import Batch, by_length
-from eul_trainer.encoding import Example
-from eul_trainer.forward import Runner
-from eul_trainer.model import LoadedModel, load_model
+from eul_trainer.forward.batches import Batch, by_length
+from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.load import LoadedModel, load_model
 
 
 class EnsembleRunner(Runner):

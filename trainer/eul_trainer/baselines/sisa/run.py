@@ -12,7 +12,7 @@ from eul_serve.errors import BundleMismatchError
 from eul_trainer.baselines.sisa.settings import SisaSettings
 from eul_trainer.baselines.sisa.state import SisaState, place_rows, save_state
 from eul_trainer.baselines.sisa.store import Checkpoints
-from eul_trainer.model import LoadedModel
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.teaching.plan import steps
 from eul_trainer.teaching.precision import compute_dtype

@@ -12,8 +12,8 @@ from pathlib import Path
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format.digest import digest_bytes
 from eul_trainer.baselines.sisa.settings import SisaSettings
+from eul_trainer.fit.schedule import permutation
 from eul_trainer.records import Row, digest_rows, row_key, without
-from eul_trainer.schedule import permutation
 
 STATE_FILE = "sisa.json"
 _PLACES = 7  # name of the random stream

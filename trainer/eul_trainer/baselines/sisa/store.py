@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from eul_serve.errors import CapacityError, InputError
-from eul_trainer.model import Network
+from eul_trainer.model.load import Network
 
 BYTES_PER_WEIGHT = 2
 

@@ -25,7 +25,7 @@ limit = click.option(
 
 def _new(context: click.Context, parameter: click.Parameter, out: Path) -> Path:
     """Refuse an output in use before a source is read."""
-    from eul_trainer.output import check_output
+    from eul_trainer.output.directory import check_output
 
     check_output(out)
     return out

@@ -1,0 +1,1 @@
+"""Measuring a model with and without bundles, and the page that says what was found."""

@@ -1,0 +1,1 @@
+"""Training one unlearning layer: the loop, its stop, its teacher, and what is done at its end."""

@@ -1,0 +1,70 @@
+"""Settling a trained layer against retained rows, in closed form: its units shifted, its up-projection solved again."""
+
+from __future__ import annotations
+
+import torch
+
+from eul_serve.peft import layers_of
+from eul_trainer.fit.shift import shifted
+from eul_trainer.fit.training import Training
+from eul_trainer.fusion.solve import resolve_up
+from eul_trainer.moments.gating import gate_of
+from eul_trainer.moments.statistics import Measured, second_moments
+
+
+@torch.no_grad()
+def settle(training: Training, weight: float, shift: float = 0.0) -> None:
+    """Quieten the layers on retained rows, at the price of a little forgetting.
+
+    Training sees retained rows a few at a time and stops at the forget loss, so how far it moves near neighbours varies
+    with the order of the rows; this takes most of that away.
+
+    Args:
+        training: The trained run; its layers are changed in place.
+        weight: Weight of retained against forgotten data in the solve, as rho of a fusion; 0 leaves U as trained.
+        shift: How far units are moved along the discriminant first, in their own size; 0 leaves D and b as trained.
+    """
+    if shift:
+        _shift(training, shift)
+    if weight:
+        forget, retain = forgotten_moments(training, inputs=False), retained_moments(training, inputs=False)
+        for module, layer in layers_of(training.trainable.network).items():
+            up = resolve_up(layer.up.cpu(), forget[module].units, retain[module].units, rho=weight)
+            layer.up.copy_(up)
+
+
+def _shift(training: Training, amount: float) -> None:
+    forget, retain = forgotten_moments(training, inputs=True), retained_moments(training, inputs=True)
+    for module, layer in layers_of(training.trainable.network).items():
+        gate = gate_of(forget[module].inputs, retain[module].inputs).to(layer.down.device)
+        moved = shifted(layer, gate, forget[module].units.to(layer.down.device), amount)
+        layer.down.copy_(moved.down)
+        if layer.bias is not None and moved.bias is not None:
+            layer.bias.copy_(moved.bias)
+
+
+def forgotten_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:
+    """Measure the forgotten answers with the layers on."""
+    return second_moments(training.runner, training.trainable.network, training.sets.forget, inputs=inputs)
+
+
+@torch.no_grad()
+def retained_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:
+    """Measure the retained rows on the base model.
+
+    Args:
+        training: The trained run; its layers are silent meanwhile.
+        inputs: Measure the layers' inputs too.
+
+    Returns:
+        The moments by module path.
+    """
+    layers = layers_of(training.trainable.network)  # they share memory with the parameters
+    trained = {module: layer.up.clone() for module, layer in layers.items()}
+    for layer in layers.values():
+        layer.up.zero_()
+    network, rows = training.trainable.network, training.sets.retain
+    found = second_moments(training.runner, network, rows, inputs=inputs, whole_rows=True)
+    for module, layer in layers.items():
+        layer.up.copy_(trained[module])
+    return found

@@ -1,0 +1,1 @@
+"""A base model in memory, what trains on it, and where: layouts, depth, precision, processes."""

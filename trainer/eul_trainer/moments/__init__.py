@@ -1,0 +1,1 @@
+"""Second moments of a layer, as fusion reads them and as they are stored."""

@@ -1,0 +1,201 @@
+"""What a later fusion needs of a layer: second moments of its hidden units and of its inputs on forgotten answers.
+
+A Gram of few tokens nearly shows them. So it is stored in diagonal blocks, as wide as the number of tokens allows:
+every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Moments of the inputs
+and gates, which most fusions do not read, are stored only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from eul_serve.peft import observe
+from eul_serve.peft.layer import Observer
+from eul_trainer.forward.batches import Batch, by_length
+from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.runner import Runner
+from eul_trainer.model.adapter import Taps
+from eul_trainer.model.load import Network
+from eul_trainer.moments.gating import gate_of
+from eul_trainer.moments.gram import Gram, LowRankGram, PackedGram
+
+TOKENS_PER_COLUMN = 4
+"""Fewest tokens per column of a stored block."""
+MIN_TOKENS = 64
+"""Tokens below which no Gram is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Mean second moments of one layer over tokens; float32 on the CPU, sums taken in float64."""
+
+    units: torch.Tensor  # (r, r) of act(D y + b)
+    seen_inputs: torch.Tensor | None = (
+        None  # (d + 1, d + 1) of the layer's input with a 1 appended; None: not asked for
+    )
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """The inputs' moment, with a row and column for the mean.
+
+        Raises:
+            ValueError: It was not measured.
+        """
+        if self.seen_inputs is None:
+            raise ValueError("moments of the inputs were not measured; ask for them by inputs=True")
+        return self.seen_inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """What is stored of one layer."""
+
+    units: torch.Tensor  # (r, r) of act(D y + b); zero outside of diagonal blocks
+    gate: torch.Tensor | None = None  # (d + 1,) of gating.py
+    mean: torch.Tensor | None = None  # (d,) of the layer's input
+    inputs: Gram | None = None  # (d + 1, d + 1) of the layer's input with a 1 appended; diagonal blocks of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerStatistics:
+    """The moments of every layer."""
+
+    tokens: int
+    """Answer tokens that they are means over."""
+    moments: Mapping[str, Moments]
+    """By module path; empty where none are stored."""
+    error: float | None = None
+    """Largest relative error of a low-rank Gram, in the Frobenius norm; None where all are exact."""
+
+
+def places(batch: Batch, module: str, whole_rows: bool) -> torch.Tensor:
+    """Return the flattened positions of a module's output that count.
+
+    Args:
+        batch: The batch.
+        module: Path of the module; an encoder's modules see no answer, so there whole rows always count.
+        whole_rows: Count every token but the shared first ones, and not those alone that predict answer tokens.
+
+    Returns:
+        Indices into the flattened tokens.
+    """
+    in_encoder = batch.encoder_tokens is not None and module.startswith("encoder.")
+    return batch.seen_by(module).index if whole_rows or in_encoder else batch.positions
+
+
+def layer_statistics(
+    runner: Runner,
+    peft: Network,
+    examples: Sequence[Example],
+    retain: Mapping[str, Measured],
+    keep: str = "units",
+    rank: int = 0,
+) -> LayerStatistics:
+    """Measure what is stored of a layer, with the layers on.
+
+    Args:
+        runner: The model and its batches.
+        peft: The PEFT model whose layers are observed.
+        examples: The forgotten rows.
+        retain: What was measured on retained rows, on the base model, by module path; read for `full`.
+        keep: What to store: units, full or none.
+        rank: Eigenvectors kept of a Gram of inputs; 0 keeps it exactly.
+
+    Returns:
+        The moments, in blocks as wide as the number of tokens allows.
+    """
+    tokens = sum(len(example.answer) for example in examples)
+    if tokens < MIN_TOKENS or keep == "none":
+        return LayerStatistics(tokens=tokens, moments={})
+    width, errors = block_width(tokens), []
+    moments = {}
+    for module, found in second_moments(runner, peft, examples, inputs=keep == "full").items():
+        units = block_diagonal(found.units, width)
+        if keep == "units":
+            moments[module] = Moments(units=units)
+            continue
+        inputs: Gram = PackedGram.of(found.inputs, width)
+        if rank:
+            exact, inputs = inputs.dense(), LowRankGram.of(inputs.dense(), rank)
+            errors.append(inputs.error(exact))
+        mean = found.inputs[-1, :-1].contiguous()
+        gate = gate_of(found.inputs, retain[module].inputs)
+        moments[module] = Moments(units=units, gate=gate, mean=mean, inputs=inputs)
+    return LayerStatistics(tokens=tokens, moments=moments, error=max(errors) if errors else None)
+
+
+Watch = Callable[[Observer], AbstractContextManager[None]]
+"""Gives a context in which an observer sees every layer's tensors."""
+
+
+def second_moments(
+    runner: Runner, peft: Network, examples: Sequence[Example], *, inputs: bool, whole_rows: bool = False
+) -> dict[str, Measured]:
+    """Return the mean second moments of the layers of a PEFT model; the rest as `moments_seen`."""
+    return moments_seen(
+        runner, lambda observer: observe(peft, observer), examples, inputs=inputs, whole_rows=whole_rows
+    )
+
+
+@torch.no_grad()
+def moments_seen(
+    runner: Runner,
+    watch: Watch,
+    examples: Sequence[Example],
+    *,
+    inputs: bool,
+    whole_rows: bool = False,
+    size: int = 24,
+) -> dict[str, Measured]:
+    """Return the mean second moments of every layer's hidden units, and of its input.
+
+    Args:
+        runner: The model and its batches.
+        watch: Shows an observer what every layer computes.
+        examples: The rows.
+        inputs: Measure the inputs too, (d + 1)^2 numbers a layer: about as much work as the model itself.
+        whole_rows: Count every token of a row, apart from the first tokens that all rows share.
+        size: Rows per batch.
+
+    Returns:
+        The moments by module path.
+    """
+    sums: dict[str, list[torch.Tensor]] = {}
+    counts: dict[str, int] = {}
+    taps = Taps()
+    for indices in by_length(examples, size):
+        batch = runner.batch([examples[index] for index in indices])
+        taps.clear()
+        with watch(taps):
+            runner.hidden(batch)
+        for module, y, hidden, _ in taps.seen:
+            chosen = places(batch, module, whole_rows)
+            _add(sums.setdefault(module, []), [hidden, _with_one(y)] if inputs else [hidden], chosen)
+            counts[module] = counts.get(module, 0) + len(chosen)
+    return {
+        module: Measured(*[(one / counts[module]).float().cpu() for one in found]) for module, found in sums.items()
+    }
+
+
+def _add(sums: list[torch.Tensor], tensors: Sequence[torch.Tensor], chosen: torch.Tensor) -> None:
+    grams = [rows.T @ rows for rows in (tensor.flatten(0, 1)[chosen].double() for tensor in tensors)]
+    sums[:] = [gram + before for gram, before in zip(grams, sums, strict=True)] if sums else grams
+
+
+def _with_one(y: torch.Tensor) -> torch.Tensor:
+    return torch.cat([y, torch.ones_like(y[..., :1])], dim=-1)
+
+
+def block_width(tokens: int) -> int:
+    """Return how wide a stored diagonal block may be."""
+    return max(1, tokens // TOKENS_PER_COLUMN)
+
+
+def block_diagonal(gram: torch.Tensor, width: int) -> torch.Tensor:
+    """Return a square matrix with everything outside of diagonal blocks of a width set to zero."""
+    block = torch.arange(len(gram), device=gram.device) // width
+    return gram * (block[:, None] == block[None, :])

@@ -1,0 +1,1 @@
+"""What a run leaves behind: bundles, models, cards, each written whole or not at all."""
