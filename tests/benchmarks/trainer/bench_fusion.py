@@ -44,6 +44,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, nargs="+", default=[2, 5, 10, 30])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seeds-largest", type=int, nargs="+", help="seeds for the largest number of requests alone")
+    parser.add_argument("--seeds-trained", type=int, nargs="+", help="seeds for what trains as many layers again")
+    parser.add_argument("--most-trained", type=int, default=30, help="most requests for those")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *REFERENCES], choices=[*METHODS, *REFERENCES])
     parser.add_argument("--held-rows", type=int, default=60, help="most held-out rows of a group")
     parser.add_argument("--fit", action="append", default=[], metavar="NAME=VALUE", help="a setting of the training")
@@ -67,7 +69,7 @@ def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
     record: dict[str, Any] = {"trained": chosen.part}
     for count in [] if chosen.part else sorted(chosen.requests):
         for seed in bench.seeds(count):
-            for method in chosen.methods:
+            for method in (name for name in chosen.methods if seed in bench.seeds(count, name)):
                 found = bench.measure(seed, count, method)
                 click.echo(f"{count} by {method}, seed {seed}: {_words(found)}", err=True)
         record = make_record(bench, count, command)
@@ -100,7 +102,7 @@ def _row(bench: Bench, method: str, counts: Sequence[int]) -> dict[str, Any]:
     """Return a method's cells by number of requests; one that failed with every seed has none."""
     row = {}
     for count in counts:
-        found = [bench.measure(seed, count, method) for seed in bench.seeds(count)]
+        found = [bench.measure(seed, count, method) for seed in bench.seeds(count, method)]
         if done := [one for one in found if "failed" not in one]:
             row[str(count)] = {**over_seeds(done), "failed": len(found) - len(done)}
     return row

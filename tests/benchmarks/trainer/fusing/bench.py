@@ -27,7 +27,7 @@ from eul_trainer.settings import FitSettings, override
 from fusing.inputs import Inputs, read_inputs
 from fusing.layers import own_layer
 from fusing.meter import Functions, Meter
-from fusing.methods import METHODS, REFERENCES, SEQUENCE, Method
+from fusing.methods import METHODS, REFERENCES, SEQUENCE, TRAINED, Method
 from fusing.references import in_sequence, on_top, on_union
 from fusing.table import judge
 
@@ -73,10 +73,14 @@ class Bench:
         for seed, name in due[int(first) :: int(step)]:
             self.layer(seed, name)
 
-    def seeds(self, count: int) -> list[int]:
-        """Return the seeds that a number of requests is measured with."""
+    def seeds(self, count: int, method: str = "") -> list[int]:
+        """Return the seeds that a number of requests is measured with, by a method."""
         given: list[int] = self.chosen.seeds
-        return (self.chosen.seeds_largest or given) if count == max(self.chosen.requests) else given
+        given = (self.chosen.seeds_largest or given) if count == max(self.chosen.requests) else given
+        if method not in TRAINED:
+            return given
+        wanted = self.chosen.seeds_trained or given
+        return [seed for seed in given if seed in wanted and count <= self.chosen.most_trained]
 
     def names(self, seed: int, count: int) -> list[str]:
         return self.inputs.chosen(seed, count)

@@ -53,3 +53,5 @@ SEQUENCE, UNION, DEFAULT = "in sequence", "on the union", "default"
 """One layer trained on one request after another; one trained on all at once; fuse with no setting given."""
 METHODS[DEFAULT] = Method(settings={}, retain=True)
 REFERENCES = (SEQUENCE, UNION)
+TRAINED = {*REFERENCES, *(name for name, method in METHODS.items() if method.on_top)}
+"""Methods that need trainings of their own, beside the requests' layers."""
