@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from eul_serve.format import Bundle
 
@@ -24,6 +24,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # How fast a shared machine is says nothing about the code; the same examples every time make a red run repeatable.
 settings.register_profile(
     "eul", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+# For mutation testing: whether a test fails is all that is asked, not the smallest example for which it does.
+settings.register_profile(
+    "quick", settings.get_profile("eul"), max_examples=15, phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile("eul")
 

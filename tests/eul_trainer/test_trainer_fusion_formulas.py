@@ -32,7 +32,7 @@ from eul_trainer.fusion.regression import fuse as regression
 from eul_trainer.fusion.regression import regress
 from eul_trainer.fusion.retained import spread
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import resolve_up, solve
+from eul_trainer.fusion.solve import resolve_up, scale_of, solve
 from eul_trainer.fusion.store import RetainMoments
 from eul_trainer.moments.gating import gate_of
 
@@ -173,6 +173,12 @@ def test_the_defaults_are_stated_once_for_settling_and_fusing() -> None:
     chosen = FuseSettings()
     assert (chosen.heal_steps, chosen.heal_rate, chosen.heal_anchor, chosen.energy) == (0, 1e-3, 1.0, 0.99)
     assert (chosen.calibration_rows, chosen.distil_steps, chosen.gate_slope, chosen.shrink) == (64, 200, 3.0, 1.0)
+
+
+def test_units_that_are_silent_on_retained_rows_are_brought_to_the_size_of_the_others() -> None:
+    """However small R is, s R has the trace of F: rows that hardly excite a unit count as much as those that do."""
+    own = torch.eye(2, dtype=torch.float64)
+    assert scale_of(own, 1e-20 * own) == pytest.approx(1e20)
 
 
 def test_a_singular_gram_names_the_ridge() -> None:
@@ -356,7 +362,7 @@ def test_units_are_dropped_in_the_order_of_their_exact_cost(units: int, seed: in
         part = target[chosen]
         return float(np.trace(part.T @ np.linalg.solve(metric[np.ix_(chosen, chosen)], part)))
 
-    order, shares = drop_order(found, 1e-3)
+    order, shares = drop_order(found, 1e-3, 0)
     assert sorted(order) == list(range(units))
     left = list(range(units))
     for step, unit in enumerate(order):
@@ -365,27 +371,30 @@ def test_units_are_dropped_in_the_order_of_their_exact_cost(units: int, seed: in
         assert costs[unit] == pytest.approx(min(costs.values()), abs=1e-6)
         left.remove(unit)
     assert shares[0] == pytest.approx(0, abs=1e-6)
+    assert drop_order(found, 1e-3, 2) == (order[:-2] + sorted(order[-2:]), [0.0, 0.0, *shares[2:]])
 
 
 def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member: MakeMember) -> None:
     members = [make_member(seed) for seed in range(2)]
     job = job_of(members, FuseSettings(method="compress", rho=0.5))
-    layers, facts = compressed(job, 2)
-    assert facts["rank"] == 2
+    rank = 3  # at which the units are kept out of order, so that sorting them shows
+    layers, facts = compressed(job, rank)
+    assert facts["rank"] == rank
     shares = []
     for module, layer in concat(members).items():
         own = torch.block_diag(*(torch.from_numpy(grams_of(one, module)[1]) for one in members))  # type: ignore[no-untyped-call]
         found = problem(layer.up, own, job.moments[module].units, module, job.settings)
-        order, kept_shares = drop_order(found, 1e-4)
-        chosen = sorted(order[-2:])
-        shares.append(kept_shares[2])
+        order, kept_shares = drop_order(found, 1e-4, 0)
+        chosen = sorted(order[-rank:])
+        shares.append(kept_shares[rank])
         assert torch.equal(layers[module].down, layer.down[chosen])
         assert layer.bias is not None
         assert torch.equal(layers[module].bias, layer.bias[chosen])  # type: ignore[arg-type]
         wanted = np.linalg.solve(found.metric.numpy()[np.ix_(chosen, chosen)], found.target.numpy()[chosen]).T
         np.testing.assert_allclose(dense(layers[module].up), wanted, rtol=1e-4, atol=1e-5)
-    assert facts["energy_kept"] == pytest.approx(min(shares), abs=1e-6)
-    for energy in (0.5, 0.9, 0.999):
+    assert facts["energy_kept"] == round(min(shares), 6)
+    assert compressed(replace(job, settings=replace(job.settings, energy=0.01)), None)[1]["rank"] == 1
+    for energy in np.linspace(0.3, 0.999, 24).tolist():  # among them some that the blocks reach at different ranks
         _, facts = compressed(replace(job, settings=replace(job.settings, energy=energy)), None)
         _, fewer = compressed(job, max(1, facts["rank"] - 1))
         assert facts["energy_kept"] >= energy

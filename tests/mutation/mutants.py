@@ -25,6 +25,10 @@ NAMES = {
     "sqrt": "abs", "exp": "abs", "log": "abs",
 }  # fmt: skip
 """Functions and constants that stand for one another."""
+SYMMETRIC = {"max", "min", "torch.maximum", "torch.minimum", "torch.equal"}
+"""Functions of two arguments in any order."""
+NOTHING = 1e-9
+"""What is smaller only keeps a divisor from zero: twice as much of it is the same, so it becomes 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,9 @@ def _constant(node: ast.AST) -> list[Callable[[], ast.AST]]:
         return []
     if isinstance(node.value, bool):
         return [_with(node, value=not node.value)]
-    if isinstance(node.value, (int, float)):
-        return [_with(node, value=node.value * 2 if isinstance(node.value, float) and node.value else node.value + 1)]
-    return []
+    if isinstance(node.value, float) and node.value:
+        return [_with(node, value=node.value * 2 if abs(node.value) > NOTHING else 1.0)]
+    return [_with(node, value=node.value + 1)] if isinstance(node.value, (int, float)) else []
 
 
 def _operation(node: ast.AST) -> list[Callable[[], ast.AST]]:
@@ -133,7 +137,8 @@ def _call(node: ast.AST) -> list[Callable[[], ast.AST]]:
     if not isinstance(node, ast.Call):
         return []
     found = []
-    if len(node.args) == 2 and not any(isinstance(argument, ast.Starred) for argument in node.args):
+    plain = not any(isinstance(argument, ast.Starred) for argument in node.args)
+    if len(node.args) == 2 and plain and ast.unparse(node.func) not in SYMMETRIC:
         found.append(_with(node, args=node.args[::-1]))
     for place, keyword in enumerate(node.keywords):
         if keyword.arg in ("min", "max"):

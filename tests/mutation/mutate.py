@@ -10,6 +10,7 @@ where a mutant survives without a reason, or a reason is for no mutant any more.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import tempfile
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -26,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from mutants import Mutant, mutants_of
+from reach import Reach, Watcher
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -42,6 +45,8 @@ class Case:
     """The changed module; empty where nothing is changed."""
     mutant: Mutant
     """The change."""
+    file: Path = Path()
+    """Its file."""
 
     @property
     def name(self) -> str:
@@ -64,8 +69,17 @@ class Changed(MetaPathFinder, Loader):
         exec(compile(self._source, f"<{self._module}>", "exec"), module.__dict__)
 
 
-def run_tests(case: Case, arguments: list[str]) -> int:
-    """Run the tests in a fork with one module changed, and return pytest's exit status; 0 means that all passed."""
+def run_tests(case: Case, arguments: list[str], reach: tuple[Path, Path] | None = None) -> int:
+    """Run the tests in a fork with one module changed, and return pytest's exit status; 0 means that all passed.
+
+    Args:
+        case: The change.
+        arguments: Arguments for pytest.
+        reach: A folder of sources, and the file to which is written which test runs which of their lines.
+
+    Returns:
+        The status.
+    """
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -81,9 +95,18 @@ def run_tests(case: Case, arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             import pytest
 
-            status = int(pytest.main(["-x", "-q", "--no-header", f"--basetemp={folder}/pytest", *arguments]))
+            watchers = [Watcher(reach[0])] if reach else []
+            line = ["-x", "-q", "--no-header", f"--basetemp={folder}/pytest", *arguments]
+            status = int(pytest.main(line, plugins=watchers))
+            for watcher in watchers:
+                watcher.write(reach[1])
     finally:
         os._exit(status)
+
+
+def run_quick_first(case: Case, tests: list[str]) -> int:
+    """Run tests with few examples, and with all where none fails."""
+    return run_tests(case, ["--hypothesis-profile=quick", *tests]) or run_tests(case, tests)
 
 
 def told(case: Case, status: int) -> int:
@@ -98,21 +121,15 @@ def cases_of(package: str) -> list[Case]:
     for path in sorted((SOURCES / package).rglob("*.py")):
         parts = path.relative_to(SOURCES.parent).with_suffix("").parts
         if path.name != "__init__.py":
-            found += [Case(".".join(parts), mutant) for mutant in mutants_of(path)]
+            found += [Case(".".join(parts), mutant, path) for mutant in mutants_of(path)]
     return found
 
 
-def warm_up() -> None:
-    """Import what is heavy and never changed once, before forking."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import hypothesis
-    import numpy
-    import pytest
-    import torch
-
-    for module in (hypothesis, numpy, pytest):
-        assert module.__version__
-    torch.set_num_threads(1)
+def warm_up(modules: list[str]) -> None:
+    """Import what is never changed once, before forking."""
+    for name in modules:
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 def main() -> int:
@@ -126,14 +143,19 @@ def main() -> int:
     chosen = parser.parse_args()
     known: dict[str, Any] = tomllib.loads((HERE / "survivors.toml").read_text(encoding="utf-8"))[chosen.package]
     arguments = chosen.tests or known["tests"]
-    warm_up()
-    if run_tests(Case("", Mutant("", 0, "")), arguments):
-        sys.stderr.write(f"the tests fail without any change: pytest {' '.join(arguments)}\n")
-        return 1
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        noted = Path(folder) / "reach.json"
+        if run_tests(Case("", Mutant("", 0, "")), arguments, (SOURCES / chosen.package, noted)):
+            sys.stderr.write(f"the tests fail without any change: pytest {' '.join(arguments)}\n")
+            return 1
+        reach = Reach.read(noted)
+    warm_up(reach.modules)
     cases = [case for case in cases_of(chosen.package) if chosen.only in case.name]
     started = time.perf_counter()
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        statuses = list(pool.map(lambda case: told(case, run_tests(case, arguments)), cases))
+        ways = [(case, reach.tests(case.file, case.mutant.line)) for case in cases]
+        statuses = list(pool.map(lambda way: told(way[0], run_quick_first(*way)), ways))
     survivors = [case for case, status in zip(cases, statuses, strict=True) if status == 0]
     result = judge(survivors, cases, known.get("reasons", {}), complete=not chosen.only)
     result |= {"package": chosen.package, "mutants": len(cases), "seconds": round(time.perf_counter() - started, 1)}

@@ -43,6 +43,33 @@ def test_constants_signs_reductions_indices_and_orders_change(mutate: ModuleType
         compile(mutant.source, "mutant", "exec")
 
 
+def test_what_changes_nothing_is_no_mutant(mutate: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "code.py"
+    file.write_text("x = max(y, 1e-30)\n")
+    names = [mutant.name for mutant in mutate.mutants_of(file)]
+    assert "module: 1e-30 -> 1.0" in names  # twice as much would be the same guard
+    assert not any("max(1e-30, y)" in name for name in names)
+
+
+def test_a_mutant_meets_the_tests_that_reach_its_line_the_quickest_first(mutate: ModuleType, tmp_path: Path) -> None:
+    source = tmp_path / "edges.py"
+    source.write_text("EDGE = 3\n\n\ndef f(x):\n    if x > EDGE:\n        return 1\n    return 0\n")
+    (tmp_path / "test_edges.py").write_text(
+        "import time\n\nimport pytest\nfrom edges import f\n\n\n"
+        "@pytest.fixture(scope='module')\ndef high():\n    return f(9)\n\n\n"
+        "def test_slow():\n    time.sleep(0.2)\n    assert f(1) == 0\n\n\ndef test_low():\n    assert f(2) == 0\n\n\n"
+        "def test_high(high):\n    assert high == 1\n"
+    )
+    noted = tmp_path / "reach.json"
+    line = ["-p", "no:cacheprovider", f"--rootdir={tmp_path}", str(tmp_path / "test_edges.py")]
+    status = mutate.run_tests(mutate.Case("", mutate.Mutant("", 0, "")), line, (tmp_path, noted))
+    assert status == 0
+    reach = mutate.Reach.read(noted)
+    assert [name.rpartition("::")[2] for name in reach.tests(source, 7)] == ["test_low", "test_slow"]
+    assert len(reach.tests(source, 1)) == 3  # run at import: any test may notice
+    assert len(reach.tests(source, 6)) == 3  # run by a shared fixture
+
+
 def test_a_survivor_needs_a_reason_and_a_reason_a_survivor(mutate: ModuleType) -> None:
     cases = [mutate.Case("eul_trainer.objectives.x", mutate.Mutant(name, 7, "")) for name in ("f: a", "f: b", "f: c")]
     reasons = {"objectives.x f: a": "equal for all values", "objectives.x f: gone": "old"}

@@ -85,7 +85,7 @@ def problem(
     return Problem(metric=metric, target=held @ up.double().T)
 
 
-def drop_order(found: Problem, ridge: float, least: int = 0) -> tuple[list[int], list[float]]:
+def drop_order(found: Problem, ridge: float, least: int) -> tuple[list[int], list[float]]:
     """Drop units one by one, the cheapest first.
 
     Args:
