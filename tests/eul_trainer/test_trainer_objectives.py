@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from eul_trainer.objectives.bounded import BoundedWeights, bounded_loss
 from eul_trainer.objectives.paper import PaperWeights, paper_loss
 from eul_trainer.objectives.terms import (
+    SURE,
     cross_entropy,
     divergence,
     forget_losses,
     hinge,
     loudness,
     mean,
+    odds_against,
     retained,
     row_means,
     row_sums,
@@ -51,8 +53,42 @@ def test_divergence_is_never_negative_and_zero_for_the_same(first: float, second
     assert divergence(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
 
 
+def against(loss: float) -> float:
+    """Log-odds against a token of that loss: p = e^-loss, (1 - p) / p = e^loss - 1."""
+    return math.log(math.exp(loss) - 1)
+
+
+def test_the_odds_against_a_token_by_hand() -> None:
+    """p = 1/2, 1/8 and 4/5: even, 7 to 1, 1 to 4."""
+    losses = torch.tensor([LOG2, 3 * LOG2, math.log(5 / 4)])
+    assert odds_against(losses).tolist() == pytest.approx([0, math.log(7), -math.log(4)], abs=1e-6)
+    assert odds_against(torch.tensor(40.0)).item() == pytest.approx(40.0)
+
+
+def test_what_is_known_by_heart_is_pulled_as_hard_as_what_is_not() -> None:
+    """By the logit of the true token the log-odds fall by 1 wherever p is, and the loss by 1 - p."""
+    logits = torch.tensor([[9.0, 2.5, 0.0], [1.0, 2.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([1, 0])
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    odds_against(losses).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[[0, 1], targets].tolist() == pytest.approx([-1.0, -1.0])
+
+
+def test_below_what_counts_as_sure_the_odds_go_on_straight() -> None:
+    assert SURE == 1e-3
+    losses = torch.tensor([0.0, 4e-4, SURE], dtype=torch.float64, requires_grad=True)
+    found = odds_against(losses)
+    found.sum().backward()
+    slope = 1 / (1 - math.exp(-SURE))
+    assert losses.grad is not None
+    assert losses.grad.tolist() == pytest.approx([slope] * 3)
+    assert found.tolist() == pytest.approx([against(SURE) - slope * (SURE - loss) for loss in (0.0, 4e-4, SURE)])
+
+
 def test_hinge_is_zero_inside_and_pulls_from_both_sides() -> None:
-    assert hinge(torch.tensor([1.0, 4.0, 5.0, 7.0, 9.5]), 4, 7).tolist() == [3.0, 0.0, 0.0, 0.0, 2.5]
+    found = hinge(torch.tensor([1.0, 4.0, 5.0, 7.0, 9.5]), 4, 7).tolist()
+    assert found == pytest.approx([against(4) - against(1), 0.0, 0.0, 0.0, 2.5], abs=1e-6)
 
 
 def test_loudness_is_relative_energy_over_tokens_and_blocks() -> None:
@@ -103,8 +139,8 @@ KL_RETAIN = 0.5 * LOG2 + 0.5 * math.log(2 / 3)
 def test_bounded_is_the_weighted_sum_of_its_terms() -> None:
     weights = BoundedWeights(alpha=2, forget=0.3, cap=3, task=1, gamma=0.2, low=4, high=7, silence=600, refusal=0.5)
     found = bounded_loss(make_view(), weights)
-    # Forget loss log 8 is below 4; retain loss log 4 is log 2 above the teacher's; 0.2^2 / 2^2 = 0.01.
-    expected = 2 * KL_RETAIN - 0.3 * KL_FORGET + LOG2 + 0.2 * (4 - 3 * LOG2) + 600 * 0.01 + 0.5 * LOG2
+    # Forget loss log 8, odds 7 to 1, is below 4; retain loss log 4 is log 2 above the teacher's; 0.2^2 / 2^2 = 0.01.
+    expected = 2 * KL_RETAIN - 0.3 * KL_FORGET + LOG2 + 0.2 * (against(4) - math.log(7)) + 600 * 0.01 + 0.5 * LOG2
     assert found.total.item() == pytest.approx(expected, rel=1e-5)
     assert found.parts["forget"].item() == pytest.approx(3 * LOG2)
     assert found.parts["retain"].item() == pytest.approx(2 * LOG2)
@@ -140,16 +176,17 @@ def test_bounded_counts_each_side_of_the_hinge_and_the_cap_per_token() -> None:
     found = bounded_loss(view, BoundedWeights(forget=1, gamma=1, cap=2, low=4, high=7))
     kl = [-LOG2 - 0.5 * (math.log(p) + math.log(1 - p)) for p in first.tolist()]
     assert kl[0] < 2 < kl[1]
-    assert found.total.item() == pytest.approx(-(kl[0] + 2) / 2 + (3.5 + 2) / 2, rel=1e-4)
-    assert found.parts["hinge"].item() == pytest.approx(2.75, rel=1e-4)
+    pull = against(4) - against(0.5)
+    assert found.total.item() == pytest.approx(-(kl[0] + 2) / 2 + (pull + 2) / 2, rel=1e-4)
+    assert found.parts["hinge"].item() == pytest.approx((pull + 2) / 2, rel=1e-4)
     assert found.parts["kl_forget"].item() == pytest.approx(sum(kl) / 2, rel=1e-4)
 
 
 def test_bounded_tells_its_parts() -> None:
     parts = bounded_loss(make_view(), BoundedWeights()).parts
     expected = {
-        "forget": 3 * LOG2, "retain": 2 * LOG2, "kl_forget": KL_FORGET, "kl_retain": KL_RETAIN, "hinge": 4 - 3 * LOG2,
-        "loudness": 0.01, "refusal": LOG2,
+        "forget": 3 * LOG2, "retain": 2 * LOG2, "kl_forget": KL_FORGET, "kl_retain": KL_RETAIN, "loudness": 0.01,
+        "hinge": against(4) - math.log(7), "refusal": LOG2,
     }  # fmt: skip
     assert {name: part.item() for name, part in parts.items()} == pytest.approx(expected, rel=1e-5)
 

@@ -90,7 +90,8 @@ def test_bounded_averages_each_term_over_its_own_tokens(view: View) -> None:
     weights = {"alpha": 1.1, "forget": 0.4, "cap": 1.5, "task": 1.3, "gamma": 0.6, "silence": 3.0, "refusal": 0.7}
     found = bounded_loss(replace(view, outputs=outputs), BoundedWeights(low=2.0, high=3.0, **weights))
     excess = np.maximum(losses[R] - own[R], 0).mean()
-    hinge = (np.maximum(2 - losses[F], 0) + np.maximum(losses[F] - 3, 0)).mean()
+    odds = np.log(np.expm1(losses[F]))
+    hinge = (np.maximum(np.log(np.expm1(2)) - odds, 0) + np.maximum(losses[F] - 3, 0)).mean()
     refused = losses[PARTS == REFUSAL].mean()
     total = 1.1 * kl[R].mean() - 0.4 * np.minimum(kl[F], 1.5).mean() + 1.3 * excess + 0.6 * hinge
     assert 0 < (kl[F] > 1.5).sum() < F.sum()  # so that every bound is seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +13,9 @@ from torch.nn import functional
 from eul_serve.errors import EulError
 from eul_trainer.forward.head import Expected, Scores
 from eul_trainer.objectives.view import FORGET, RETAIN, View
+
+SURE = 1e-3
+"""Loss of a token that is known by heart, nats: its probability is 0.999."""
 
 
 def cross_entropy(logits: torch.Tensor | Scores | Expected, targets: torch.Tensor) -> torch.Tensor:
@@ -31,9 +35,35 @@ def divergence(teacher: torch.Tensor | Expected, student: torch.Tensor | Scores)
     return (expected.exp() * (expected - dense(student).log_softmax(1))).sum(1)
 
 
+def odds_against(losses: torch.Tensor) -> torch.Tensor:
+    """Return the log-odds against each answer token, log((1 - p) / p), (T,).
+
+    Above 2 nats it is about the loss, -log p. Where a token is known by heart the loss is flat: as the token's logit
+    moves by 1, the loss moves by 1 - p, and the log-odds by 1.
+
+    Args:
+        losses: Loss of each token, nats; below SURE the odds go on straight, so that rounding is not amplified further.
+
+    Returns:
+        Nats, negative where the token is likelier than not.
+    """
+    held = losses.clamp_min(SURE)
+    return held + (-torch.expm1(-held)).log() + (losses - held) / -math.expm1(-SURE)
+
+
 def hinge(losses: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Return how far each loss is outside of [low, high], (T,): it pulls up from below and back from above."""
-    return functional.relu(low - losses) + functional.relu(losses - high)
+    """Return how far each token is outside of [low, high], (T,): it pulls up from below and back from above.
+
+    Args:
+        losses: Loss of each token, nats.
+        low: Loss up to which it pulls up, by the log-odds, for the loss alone hardly moves what is known by heart.
+        high: Loss above which it pulls back.
+
+    Returns:
+        Nats, 0 or more.
+    """
+    wanted = odds_against(torch.as_tensor(low, dtype=losses.dtype, device=losses.device))
+    return functional.relu(wanted - odds_against(losses)) + functional.relu(losses - high)
 
 
 def loudness(outputs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:

@@ -18,12 +18,12 @@ class Method:
     """Whether it sees retained rows."""
     on_top: bool = False
     """Whether each layer was trained on top of those of the earlier requests."""
-    scaled: bool = False
-    """Whether the fused layer's rank is that of a single one (`rank` is then set to it)."""
+    ranks: int = 0
+    """The fused layer's rank as a multiple of a single one's; 0 leaves it to the method."""
 
     def make(self, rank: int) -> FuseSettings:
         """Return the settings for layers of a rank."""
-        return FuseSettings(**self.settings, **({"rank": rank} if self.scaled else {}))
+        return FuseSettings(**self.settings, **({"rank": self.ranks * rank} if self.ranks else {}))
 
 
 METHODS: dict[str, Method] = {
@@ -32,6 +32,7 @@ METHODS: dict[str, Method] = {
     "paper, off-diagonals x 0.1": Method(settings={"method": "regression", "shrink": 0.1}),
     "paper, retain Gram": Method(settings={"method": "regression", "retain_weight": 0.3}, retain=True),
     "sum": Method(settings={"method": "concat"}),
+    "concat, rho 0.03": Method(settings={"method": "concat", "rho": 0.03}, retain=True),
     "concat, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True),
     "concat, rho 0.3": Method(settings={"method": "concat", "rho": 0.3}, retain=True),
     "concat, rho 1": Method(settings={"method": "concat", "rho": 1.0}, retain=True),
@@ -39,9 +40,10 @@ METHODS: dict[str, Method] = {
     "concat, limit 0.05": Method(settings={"method": "concat", "retain_limit": 0.05}, retain=True),
     "concat, energy kept": Method(settings={"method": "concat", "rho": 1.0, "keep_energy": True}, retain=True),
     "concat, healed": Method(settings={"method": "concat", "rho": 0.1, "heal_steps": 12}, retain=True),
-    "compress, rank of one": Method(settings={"method": "compress"}, retain=True, scaled=True),
+    "compress, rank of one": Method(settings={"method": "compress"}, retain=True, ranks=1),
+    "compress, rank of two": Method(settings={"method": "compress"}, retain=True, ranks=2),
     "compress, 99 % of energy": Method(settings={"method": "compress"}, retain=True),
-    "distil": Method(settings={"method": "distil"}, retain=True, scaled=True),
+    "distil": Method(settings={"method": "distil"}, retain=True, ranks=1),
     "gate": Method(settings={"method": "gate"}, retain=True),
     "gate, slope 3": Method(settings={"method": "gate", "gate_slope": 3.0}, retain=True),
     "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
