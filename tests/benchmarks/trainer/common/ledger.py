@@ -25,7 +25,8 @@ class Ledger:
         elif lines[0].get("identity") != json.loads(json.dumps(identity)):
             raise InputError(f"ledger {str(path)!r}: it belongs to other settings or data; give another --work folder")
         for line in lines[1:]:
-            self.found[tuple(line["key"])] = line["value"]
+            if "key" in line:  # two that began side by side have both written the first line
+                self.found[tuple(line["key"])] = line["value"]
 
     def __contains__(self, key: Key) -> bool:
         return key in self.found
