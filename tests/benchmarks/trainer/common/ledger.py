@@ -19,14 +19,14 @@ class Ledger:
         self.path = path
         self.found: dict[Key, dict[str, Any]] = {}
         lines = _whole_lines(path)
+        # Two that began side by side have both written a first line, and must have written the same.
+        heads = [*lines[:1], *(line for line in lines[1:] if "key" not in line)]
         if not lines:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._append({"identity": dict(identity)})
-        elif lines[0].get("identity") != json.loads(json.dumps(identity)):
+        elif any(head.get("identity") != json.loads(json.dumps(identity)) for head in heads):
             raise InputError(f"ledger {str(path)!r}: it belongs to other settings or data; give another --work folder")
-        for line in lines[1:]:
-            if "key" in line:  # two that began side by side have both written the first line
-                self.found[tuple(line["key"])] = line["value"]
+        self.found.update((tuple(line["key"]), line["value"]) for line in lines if "key" in line)
 
     def __contains__(self, key: Key) -> bool:
         return key in self.found
