@@ -27,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 from mutants import Mutant, mutants_of
 from reach import Reach, Watcher
 
@@ -93,8 +94,6 @@ def run_tests(case: Case, arguments: list[str], reach: tuple[Path, Path] | None 
         if case.module:
             sys.meta_path.insert(0, Changed(case.module, case.mutant.source))
         with tempfile.TemporaryDirectory() as folder:
-            import pytest
-
             watchers = [Watcher(reach[0])] if reach else []
             line = ["-x", "-q", "--no-header", f"--basetemp={folder}/pytest", *arguments]
             status = int(pytest.main(line, plugins=watchers))

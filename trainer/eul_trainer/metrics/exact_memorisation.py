@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eul_trainer.metrics.undefined import UndefinedError
+from eul_trainer.metrics.undefined import need_tokens
 
 
 def exact_memorisation(first: Sequence[bool]) -> float:
@@ -22,6 +22,5 @@ def exact_memorisation(first: Sequence[bool]) -> float:
     Raises:
         UndefinedError: The answer has no token.
     """
-    if not first:
-        raise UndefinedError("exact memorisation: the answer has no token; leave the row out")
+    need_tokens(first, "exact memorisation")
     return sum(first) / len(first)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eul_trainer.metrics.undefined import UndefinedError
+from eul_trainer.metrics.undefined import need_tokens
 
 
 def extraction_strength(first: Sequence[bool], *, published: bool = False) -> float:
@@ -25,7 +25,6 @@ def extraction_strength(first: Sequence[bool], *, published: bool = False) -> fl
     Raises:
         UndefinedError: The answer has no token.
     """
-    if not first:
-        raise UndefinedError("extraction strength: the answer has no token; leave the row out")
+    need_tokens(first, "extraction strength")
     known = next((place for place, right in enumerate(reversed(first)) if not right), len(first))
     return max(known, int(published)) / len(first)
