@@ -37,7 +37,7 @@ def test_weights_are_frozen_and_start_as_published(name: str) -> None:
         setattr(kind(), fields(kind)[0].name, 0.0)
 
 
-UNSETTLED = {"settle": 0.0, "shift": 0.0}
+UNSETTLED = {"settle": 0.0, "shift": 0.0, "least_steps": 0}
 ASKS = {
     "bounded": ({"refusal"}, 0.99, {}),
     "paper": ({"printed", "masked"}, 0.999, {"learning_rate": 5e-5, "batch_size": 8, "steps": 400, "scale": 1.0,

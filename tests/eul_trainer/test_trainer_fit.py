@@ -37,6 +37,7 @@ SETTINGS = FitSettings(
     target_low=8.5,
     target_high=9.5,
     steps=24,
+    least_steps=0,
     batch_size=8,
     settle=0.0,
     shift=0.0,

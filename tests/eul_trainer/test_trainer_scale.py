@@ -20,7 +20,7 @@ from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.settings import FitSettings, default_settings
 
 SETTINGS = FitSettings(
-    rank=4, learning_rate=0.02, target_low=8.0, target_high=9.0, steps=40, batch_size=8, refusal="", shift=0.0,
+    rank=4, learning_rate=0.02, target_low=8.0, target_high=9.0, steps=40, least_steps=0, batch_size=8, refusal="", shift=0.0,
     weights={"low": 12.0, "high": 14.0},
 )  # fmt: skip
 """A low rate and a hinge above the band, so that this layer answers to scaling: its loss of 8.0 rises to 8.5 at 2.5."""
@@ -108,6 +108,20 @@ def test_training_ends_past_the_lower_end_and_the_layer_is_scaled_to_the_middle(
     for module, layer in plain.layers.items():
         assert torch.equal(result.layers[module].up, layer.up * result.scale)
         assert torch.equal(result.layers[module].down, layer.down)
+
+
+def test_training_goes_on_at_its_target_to_the_least_steps(tiny_model: Path, rows: Rows) -> None:
+    early = fit(load_model(str(tiny_model)), *rows, SETTINGS)
+    assert early.steps < 35
+    settings = replace(SETTINGS, least_steps=35)
+    result = fit(load_model(str(tiny_model)), *rows, settings)
+    probes = {step: losses["probe"] for step, losses in enumerate(result.curve, 1) if "probe" in losses}
+    assert list(probes) == [8, 16, 24, 32, 35]
+    assert probes[32] >= 8.0
+    assert result.steps == 35
+    assert result.after == pytest.approx(8.5, abs=0.05)
+    short = fit(load_model(str(tiny_model)), *rows, replace(settings, steps=early.steps))
+    assert (len(short.curve), short.reached) == (early.steps, True)
 
 
 def test_a_run_out_of_steps_is_scaled_up(tiny_model: Path, rows: Rows) -> None:

@@ -66,6 +66,8 @@ def test_probes_are_spread_and_begin_late() -> None:
     assert [step for step in range(20) if probe_now(step, [], target)] == [11, 15, 19]
     assert [step for step in range(20) if probe_now(step, [1.0, 3.1], target)] == [9, 11, 13, 15, 17, 19]
     assert [step for step in range(20) if probe_now(step, [3.1, 1.0], target)] == [11, 15, 19]
+    assert [step for step in range(28) if probe_now(step, [1.0, 9.0], target, 21)] == [7, 15, 20, 21, 23, 25, 27]
+    assert [step for step in range(20) if probe_now(step, [], target, 8)] == [7, 11, 15, 19]
     assert probe_rows(3) == [0, 1, 2]
     assert probe_rows(1) == [0]
     rows = probe_rows(100)

@@ -21,8 +21,11 @@ DTYPES = ("float32", "bfloat16")
 """Precisions of a frozen base model."""
 RETAIN_TERMS = ("nll", "kl")
 """How retained answers are held: their loss, or their divergence from the base model."""
-RATES: dict[str, dict[str, Any]] = {"lora": {"learning_rate": 5e-4}, "full": {"learning_rate": 2e-5}}
-"""Learning rates by what is trained, where they are not those of a layer."""
+STARTS: dict[str, dict[str, Any]] = {
+    "lora": {"learning_rate": 5e-4, "least_steps": 0},
+    "full": {"learning_rate": 2e-5, "least_steps": 0},
+}
+"""Defaults by what is trained, where they are not those of a layer."""
 WITHOUT_LAYERS: dict[str, dict[str, Any]] = {
     "lora": {"settle": 0.0, "shift": 0.0, "statistics": "none"},
     "full": {"settle": 0.0, "shift": 0.0, "scale": 1.0, "statistics": "none"},
@@ -51,6 +54,9 @@ class FitSettings:
     """Activation between the projections: relu, gelu or silu."""
     steps: int = 60
     """Most optimiser steps."""
+    least_steps: int = 40
+    """Steps before which reaching the target ends nothing, as far as `steps` allows: a layer that is trained on there
+    grows quieter on retained rows."""
     seed: int = 0
     """Seed of the order of the rows."""
     init_seed: int = 0
@@ -104,6 +110,7 @@ class FitSettings:
             check(self.dtype == "float32", "dtype", self.dtype, "float32 with --trainable full, for small steps")
         check(1 <= self.rank <= MAX_RANK, "rank", self.rank, f"1 to {MAX_RANK}")
         check(1 <= self.steps <= 1_000_000, "steps", self.steps, "1 to 1000000")
+        check(0 <= self.least_steps <= 1_000_000, "least-steps", self.least_steps, "0 to 1000000")
         check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         check(0 <= self.init_seed < 2**31, "init-seed", self.init_seed, "0 to 2147483647")
         check(0 < self.learning_rate <= 1, "learning-rate", self.learning_rate, "above 0 and at most 1")
@@ -175,6 +182,6 @@ def default_settings(objective: str, trainable: str = "layer") -> FitSettings:
         The settings.
     """
     defaults = _spec(objective).defaults if objective in NAMES else {}
-    own = RATES.get(trainable, {}) if objective != "paper" else {}
+    own = STARTS.get(trainable, {}) if objective != "paper" else {}
     found = {**own, **defaults, **WITHOUT_LAYERS.get(trainable, {})}
     return FitSettings(objective=objective, trainable=trainable, **found)

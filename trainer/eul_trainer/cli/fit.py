@@ -47,6 +47,12 @@ if TYPE_CHECKING:
     "--steps", type=int, default=None, help="Most steps; bounded mostly stops earlier.  [default: 60, paper 400]"
 )
 @click.option(
+    "--least-steps",
+    type=int,
+    default=None,
+    help="Steps before which reaching the target ends nothing.  [default: 40; 0 for other objectives, lora, full]",
+)
+@click.option(
     "--learning-rate", type=float, default=None, help="[default: 0.002, LoRA 0.0005, full 0.00002, paper 0.00005]"
 )
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16, paper 8]")

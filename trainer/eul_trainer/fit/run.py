@@ -157,17 +157,19 @@ def _probes(state: RunState) -> list[float]:
 
 def _advance(training: Training, state: RunState, losses: dict[str, float], target: Target, guard: Guard) -> None:
     """Count the step, and measure the losses that stop a run where it is time."""
-    due = probe_now(state.step, _probes(state), target)
+    settings = training.settings
+    due = probe_now(state.step, _probes(state), target, settings.least_steps)
     state.step += 1
     state.curve.append(losses)
-    if not (due or state.step == training.settings.steps):
+    if not (due or state.step == settings.steps):
         return
     losses |= guard.check(state.step)
     if training.spec.printed:
         return
     loss = losses["probe"] = training.probe()
-    state.reached = target.passed(loss)
-    scaled_back = state.reached and training.settings.scale > 1
+    passed = target.passed(loss)
+    state.reached = passed and state.step >= settings.least_steps
+    scaled_back = passed and settings.scale > 1
     if scaled_back or (math.isfinite(loss) and target.better(loss, state.best_loss)):
         state.best = {name: parameter.detach().clone() for name, parameter in training.parameters.items()}
         state.best_loss, state.best_step = loss, state.step

@@ -1,4 +1,4 @@
-"""When to stop: at the first measured forget loss in or above a band. What overshoots is scaled back afterwards."""
+"""When to stop: at the first forget loss measured in or above a band, after the least steps; overshoot is scaled back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBE_EVERY_NEAR = 2
 NEAR = 1.5
 """Distance below the band that counts as near, nats."""
 PROBE_FIRST = 8
-"""Steps before the first measurement."""
+"""Steps before the first measurement, and between two of them where none can end the run yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +51,20 @@ class Target:
         return best is None or self.distance(loss) < self.distance(best)
 
 
-def probe_now(step: int, losses: Sequence[float], target: Target) -> bool:
+def probe_now(step: int, losses: Sequence[float], target: Target, least: int = 0) -> bool:
     """Return whether the forget loss is measured after a step.
 
     Args:
         step: The step, from 0.
         losses: What was measured before.
         target: The band.
+        least: Steps before which no measurement ends the run; then one is made for the first that may.
 
     Returns:
         Whether to measure.
     """
+    if step + 1 <= least:
+        return step + 1 == least or (step + 1) % PROBE_FIRST == 0
     near = bool(losses) and losses[-1] >= target.low - NEAR
     return step >= PROBE_FIRST and (step + 1) % (PROBE_EVERY_NEAR if near else PROBE_EVERY) == 0
 

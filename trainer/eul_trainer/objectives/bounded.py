@@ -17,8 +17,8 @@ from torch.nn import functional
 from eul_trainer.objectives.terms import cross_entropy, divergence, hinge, loudness, mean
 from eul_trainer.objectives.view import FORGET, REFUSAL, RETAIN, Losses, View
 
-HINGE_BELOW, HINGE_ABOVE = 0.0, 2.0
-"""How far the hinge's ends lie outside of the target band, nats."""
+HINGE_ABOVE = 2.0
+"""How far the hinge's upper end lies above the target band, nats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class BoundedWeights:
 
 
 def hinge_ends(low: float, high: float) -> tuple[float, float]:
-    """Return the hinge's ends for a target band: wider than it, as tokens spread around their mean."""
-    return low - HINGE_BELOW, high + HINGE_ABOVE
+    """Return the hinge's ends for a target band: above it higher, as tokens spread around their mean."""
+    return low, high + HINGE_ABOVE
 
 
 def bounded_loss(view: View, weights: BoundedWeights) -> Losses:

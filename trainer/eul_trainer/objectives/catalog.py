@@ -48,7 +48,7 @@ class ObjectiveSpec:
     """Settings that differ from those of `FitSettings`."""
 
 
-_UNSETTLED: dict[str, Any] = {"settle": 0.0, "shift": 0.0}
+_UNSETTLED: dict[str, Any] = {"settle": 0.0, "shift": 0.0, "least_steps": 0}
 _PLAIN: dict[str, Any] = {"refusal": "", **_UNSETTLED}
 
 

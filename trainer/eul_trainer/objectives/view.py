@@ -9,7 +9,7 @@ import torch
 
 from eul_trainer.forward.head import Expected, Scores
 
-FORGET, RETAIN, REFUSAL, MASKED, IDLE = 0, 1, 2, 3, 4
+FORGET, RETAIN, REFUSAL, MASKED, IDLE = range(5)
 """Parts of a batch: rows to forget, rows to keep, forgotten questions with a refusal as their answer, forgotten texts
 whose missing words are the answer, and a row that counts for nothing, run by a process that has no share of a step."""
 

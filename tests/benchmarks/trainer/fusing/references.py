@@ -118,14 +118,14 @@ def _train(training: Training, target: Target) -> RunState:
     state, probes = RunState(), list[float]()
     for step in range(training.settings.steps):
         training.step(step)
-        if not probe_now(step, probes, target) and step + 1 < training.settings.steps:
+        if not probe_now(step, probes, target, training.settings.least_steps) and step + 1 < training.settings.steps:
             continue
         probes.append(training.probe())
         passed = target.passed(probes[-1])
         if passed or target.better(probes[-1], state.best_loss):
             state.best = {name: part.detach().clone() for name, part in training.parameters.items()}
             state.best_loss, state.best_step = probes[-1], step + 1
-        if passed:  # finishing scales what went past the target back to it
+        if passed and step + 1 >= training.settings.least_steps:  # finishing scales back what went past the target
             break
     return state
 
