@@ -371,18 +371,20 @@ def test_units_are_dropped_in_the_order_of_their_exact_cost(units: int, seed: in
         assert costs[unit] == pytest.approx(min(costs.values()), abs=1e-6)
         left.remove(unit)
     assert shares[0] == pytest.approx(0, abs=1e-6)
+    quiet_up = torch.from_numpy(up) * 1e-6  # shares do not depend on how loud a layer is
+    same = drop_order(problem(quiet_up, torch.from_numpy(own), retain, MODULE, settings), 1e-3, 0)
+    assert same[0] == order
+    assert same[1] == pytest.approx(shares, abs=1e-6)
     assert drop_order(found, 1e-3, 2) == (order[:-2] + sorted(order[-2:]), [0.0, 0.0, *shares[2:]])
 
 
-def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member: MakeMember) -> None:
-    members = [make_member(seed) for seed in range(2)]
-    job = job_of(members, FuseSettings(method="compress", rho=0.5))
-    rank = 3  # at which the units are kept out of order, so that sorting them shows
+@pytest.mark.parametrize("rank", range(1, 6))
+def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member: MakeMember, rank: int) -> None:
+    job = job_of([make_member(seed) for seed in range(2)], FuseSettings(method="compress", rho=0.5))
     layers, facts = compressed(job, rank)
-    assert facts["rank"] == rank
     shares = []
-    for module, layer in concat(members).items():
-        own = torch.block_diag(*(torch.from_numpy(grams_of(one, module)[1]) for one in members))  # type: ignore[no-untyped-call]
+    for module, layer in concat(job.members).items():
+        own = torch.block_diag(*(torch.from_numpy(grams_of(one, module)[1]) for one in job.members))  # type: ignore[no-untyped-call]
         found = problem(layer.up, own, job.moments[module].units, module, job.settings)
         order, kept_shares = drop_order(found, 1e-4, 0)
         chosen = sorted(order[-rank:])
@@ -392,7 +394,13 @@ def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member
         assert torch.equal(layers[module].bias, layer.bias[chosen])  # type: ignore[arg-type]
         wanted = np.linalg.solve(found.metric.numpy()[np.ix_(chosen, chosen)], found.target.numpy()[chosen]).T
         np.testing.assert_allclose(dense(layers[module].up), wanted, rtol=1e-4, atol=1e-5)
-    assert facts["energy_kept"] == round(min(shares), 6)
+    assert facts == {"rank": rank, "energy_kept": round(min(shares), 6)}
+    exact = replace(job.settings, energy=min(shares))
+    assert compressed(replace(job, settings=exact), None)[1]["rank"] == rank
+
+
+def test_compression_takes_the_least_rank_that_keeps_the_energy(make_member: MakeMember) -> None:
+    job = job_of([make_member(seed) for seed in range(2)], FuseSettings(method="compress", rho=0.5))
     assert compressed(replace(job, settings=replace(job.settings, energy=0.01)), None)[1]["rank"] == 1
     for energy in np.linspace(0.3, 0.999, 24).tolist():  # among them some that the blocks reach at different ranks
         _, facts = compressed(replace(job, settings=replace(job.settings, energy=energy)), None)
@@ -400,6 +408,12 @@ def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member
         assert facts["energy_kept"] >= energy
         assert facts["rank"] == 1 or fewer["energy_kept"] < energy
     assert compressed(job, 4096)[1] == {"rank": 6, "energy_kept": 1.0}
+
+
+def test_compression_of_layers_that_say_nothing_keeps_all_of_it() -> None:
+    gram = torch.eye(3)
+    order, shares = drop_order(problem(torch.zeros(2, 3), gram, gram, MODULE, FuseSettings()), 1e-4, 0)
+    assert (sorted(order), shares) == ([0, 1, 2], [1.0, 1.0, 1.0, 1.0])
 
 
 @given(st.integers(0, 500), st.floats(1e-3, 1))

@@ -20,7 +20,8 @@ from eul_trainer.records import Fields, Row, read_rows
 from eul_trainer.settings import FitSettings, default_settings
 
 SETTINGS = FitSettings(
-    rank=4, learning_rate=0.02, target_low=8.0, target_high=9.0, steps=40, least_steps=0, batch_size=8, refusal="", shift=0.0,
+    rank=4, learning_rate=0.02, target_low=8.0, target_high=9.0, steps=40, least_steps=0, batch_size=8, refusal="",
+    shift=0.0,
     weights={"low": 12.0, "high": 14.0},
 )  # fmt: skip
 """A low rate and a hinge above the band, so that this layer answers to scaling: its loss of 8.0 rises to 8.5 at 2.5."""

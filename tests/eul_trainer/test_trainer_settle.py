@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from eul_serve.peft import layers_of
+from eul_trainer.fit.finish import finish
 from eul_trainer.fit.run import prepare
 from eul_trainer.fit.settle import forgotten_moments, retained_moments, settle
 from eul_trainer.fit.training import Training
@@ -16,6 +18,7 @@ from eul_trainer.model.load import load_model
 from eul_trainer.moments.gating import gate_of
 from eul_trainer.records import Fields, read_rows
 from eul_trainer.settings import FitSettings
+from eul_trainer.upkeep.checkpoint import RunState
 
 
 @pytest.fixture
@@ -106,5 +109,25 @@ def test_both_at_once_are_one_after_the_other(training: Training) -> None:
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
+def test_what_the_shift_measured_on_retained_rows_is_what_a_gate_would_be_stored_from(training: Training) -> None:
+    measured = settle(training, 0.3, 1.5)
+    assert settle(training, 0.3, 0.0) == {}
+    for path, anew in retained_moments(training, inputs=True).items():
+        torch.testing.assert_close(measured[path].inputs, anew.inputs, rtol=1e-5, atol=1e-6)
+    state = RunState(step=1)
+    stored = {
+        shift: finish(replaced(training, settle=0.0, shift=shift), state, "", 7.0, 0).statistics.moments[path].gate
+        for shift in (0.0, 1e-9)
+    }
+    torch.testing.assert_close(stored[0.0], stored[1e-9], rtol=1e-4, atol=1e-6)
+
+
+def replaced(training: Training, **changes: float) -> Training:
+    """Give a run other settings, with all moments stored and no scaling."""
+    training.settings = replace(training.settings, scale=1.0, statistics="full", **changes)  # type: ignore[arg-type]
+    return training
+
+
 def test_the_defaults_are_those_that_were_measured() -> None:
-    assert (FitSettings().shift, FitSettings().settle, FitSettings().statistics) == (2.0, 0.1, "units")
+    settings = FitSettings()
+    assert (settings.shift, settings.settle, settings.statistics, settings.least_steps) == (2.0, 0.1, "units", 40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from eul_serve.peft import layers_of
@@ -9,7 +11,7 @@ from eul_trainer.fit.scale import scale_to_target
 from eul_trainer.fit.settle import retained_moments, settle
 from eul_trainer.fit.stop import Target
 from eul_trainer.fit.training import Training
-from eul_trainer.moments.statistics import LayerStatistics, layer_statistics
+from eul_trainer.moments.statistics import LayerStatistics, Measured, layer_statistics
 from eul_trainer.output.result import FitResult
 from eul_trainer.upkeep.checkpoint import RunState
 
@@ -32,8 +34,7 @@ def finish(training: Training, state: RunState, data: str, before: float, resume
         for name, tensor in state.best.items():
             training.parameters[name].copy_(tensor)
     layers = trainable.kind == "layer"
-    if layers:
-        settle(training, settings.settle, settings.shift)
+    retain = settle(training, settings.settle, settings.shift) if layers else {}
     target = Target(low=settings.target_low, high=settings.target_high)
     scale, after = scale_to_target(training, before, target)
     return FitResult(
@@ -41,7 +42,7 @@ def finish(training: Training, state: RunState, data: str, before: float, resume
         base=training.runner.model.base,
         data=data,
         layers=layers_of(trainable.network) if layers else {},
-        statistics=_statistics(training, layers),
+        statistics=_statistics(training, layers, retain),
         curve=state.curve,
         steps=state.best_step or state.step,
         before=before,
@@ -53,10 +54,11 @@ def finish(training: Training, state: RunState, data: str, before: float, resume
     )
 
 
-def _statistics(training: Training, layers: bool) -> LayerStatistics:
+def _statistics(training: Training, layers: bool, retain: Mapping[str, Measured]) -> LayerStatistics:
     forget, settings = training.sets.forget, training.settings
     if not layers:
         return LayerStatistics(tokens=sum(len(example.answer) for example in forget), moments={})
     network, keep = training.trainable.network, settings.statistics
-    retain = retained_moments(training, inputs=True) if keep == "full" else {}
+    if keep == "full" and not retain:  # of these the inputs alone are read, and no layer changes them
+        retain = retained_moments(training, inputs=True)
     return layer_statistics(training.runner, network, forget, retain, keep, settings.statistics_rank)

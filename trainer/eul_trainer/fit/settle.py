@@ -13,7 +13,7 @@ from eul_trainer.moments.statistics import Measured, second_moments
 
 
 @torch.no_grad()
-def settle(training: Training, weight: float, shift: float = 0.0) -> None:
+def settle(training: Training, weight: float, shift: float = 0.0) -> dict[str, Measured]:
     """Quieten the layers on retained rows, at the price of a little forgetting.
 
     Training sees retained rows a few at a time and stops at the forget loss, so how far it moves near neighbours varies
@@ -23,17 +23,20 @@ def settle(training: Training, weight: float, shift: float = 0.0) -> None:
         training: The trained run; its layers are changed in place.
         weight: Weight of retained against forgotten data in the solve, as rho of a fusion; 0 leaves U as trained.
         shift: How far units are moved along the discriminant first, in their own size; 0 leaves D and b as trained.
+
+    Returns:
+        The moments on retained rows before the shift, with those of the inputs; empty without a shift.
     """
-    if shift:
-        _shift(training, shift)
+    measured = _shift(training, shift) if shift else {}
     if weight:
         forget, retain = forgotten_moments(training, inputs=False), retained_moments(training, inputs=False)
         for module, layer in layers_of(training.trainable.network).items():
             up = resolve_up(layer.up.cpu(), forget[module].units, retain[module].units, rho=weight)
             layer.up.copy_(up)
+    return measured
 
 
-def _shift(training: Training, amount: float) -> None:
+def _shift(training: Training, amount: float) -> dict[str, Measured]:
     forget, retain = forgotten_moments(training, inputs=True), retained_moments(training, inputs=True)
     for module, layer in layers_of(training.trainable.network).items():
         gate = gate_of(forget[module].inputs, retain[module].inputs).to(layer.down.device)
@@ -41,6 +44,7 @@ def _shift(training: Training, amount: float) -> None:
         layer.down.copy_(moved.down)
         if layer.bias is not None and moved.bias is not None:
             layer.bias.copy_(moved.bias)
+    return retain
 
 
 def forgotten_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:

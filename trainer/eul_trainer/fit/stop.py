@@ -1,4 +1,4 @@
-"""When to stop: at the first forget loss measured in or above a band, after the least steps; overshoot is scaled back."""
+"""When to stop: at the first forget loss in or above a band, after the least steps. Overshoot is scaled back."""
 
 from __future__ import annotations
 

@@ -107,18 +107,18 @@ def drop_order(found: Problem, ridge: float, least: int) -> tuple[list[int], lis
         costs = weights.square().sum(1) / inverse.diagonal()
         place = int(costs.masked_fill(gone, torch.inf).argmin())
         energy -= float(costs[place])
-        column = inverse[:, place] / inverse[place, place]
-        weights.addr_(column, weights[place].clone(), alpha=-1)
-        inverse.addr_(column, inverse[place].clone(), alpha=-1)
+        row, pivot = inverse[place].clone(), float(inverse[place, place])
+        weights -= torch.outer(row / pivot, weights[place])
+        inverse -= torch.outer(row, row) / pivot  # symmetric, so the row is the column
         gone[place] = True
         order.append(place)
-        shares[left] = min(1.0, max(0.0, energy / whole)) if whole > 0 else 1.0
+        shares[left] = max(0.0, energy / whole) if whole else 1.0  # layers that say nothing keep all of it
     return [*order, *(~gone).nonzero()[:, 0].tolist()], shares
 
 
 def _least(shares: list[float], energy: float) -> int:
-    """Return the least rank, at least 1, that keeps a share of energy."""
-    return next((rank for rank in range(1, len(shares)) if shares[rank] >= energy), len(shares) - 1)
+    """Return the least rank, at least 1, that keeps a share of energy; all units keep 1."""
+    return next(rank for rank in range(1, len(shares)) if shares[rank] >= energy)
 
 
 def _chosen(layer: LayerWeights, kept: list[int], found: Problem, ridge: float) -> LayerWeights:

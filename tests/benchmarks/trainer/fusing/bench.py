@@ -16,13 +16,9 @@ from common.output import mean
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle
-from eul_trainer.fusion.fuse import merge
-from eul_trainer.fusion.job import Fused, Job
+from eul_trainer.fusion.fuse import merge, prepare
+from eul_trainer.fusion.job import Fused
 from eul_trainer.fusion.members import Member, collect
-from eul_trainer.fusion.methods import Method as Kind
-from eul_trainer.fusion.methods import behind_gates, check_settings, resolved
-from eul_trainer.fusion.retained import Retained
-from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.model.load import load_model
 from eul_trainer.settings import FitSettings, override
 from fusing.inputs import Inputs, read_inputs
@@ -30,6 +26,7 @@ from fusing.layers import own_layer
 from fusing.meter import Functions, Meter
 from fusing.methods import METHODS, REFERENCES, SEQUENCE, TRAINED, Method
 from fusing.references import in_sequence, on_top, on_union
+from fusing.remembered import Remembered
 from fusing.table import judge
 
 
@@ -58,7 +55,7 @@ class Bench:
         facts = {"base": model.base.fingerprint, "data": self.inputs.digest, "dtype": chosen.dtype}
         identity = {**facts, "fit": asdict(self.settings)}
         self._members: dict[tuple[int, str], Member] = {}
-        self._moments: dict[tuple[tuple[str, ...], bool, float], tuple[Retained, Any, float]] = {}
+        self.retained = Remembered(model=model, rows=self.inputs.retain)
         self.ledger = Ledger(chosen.work / "fusion.jsonl", identity)
 
     def train(self) -> None:
@@ -154,25 +151,11 @@ class Bench:
 
     def merged(self, members: Sequence[Member], chosen: Method) -> tuple[Fused, float]:
         """Fuse by the product's own functions; the seconds hold the measuring of retained rows, done once for all."""
-        settings = chosen.make(self.settings.rank)
-        kind = check_settings(settings, retain=chosen.retain)
-        settings = resolved(settings)
-        retained, moments, measured = self.moments(members, kind, settings) if chosen.retain else (None, {}, 0.0)
-        started = time.perf_counter()
-        result = merge(Job(members=members, settings=settings, moments=moments, retained=retained))
-        return result, measured + time.perf_counter() - started
-
-    def moments(self, members: Sequence[Member], kind: Kind, settings: FuseSettings) -> tuple[Retained, Any, float]:
-        """Return the moments of retained rows, kept for the next method with the same layers, and their seconds."""
-        gated = settings.gate_slope if kind.stack is behind_gates else 0.0
-        key = (tuple(member.revision for member in members), kind.inputs, gated)
-        if key not in self._moments:
-            self._moments = {old: value for old, value in self._moments.items() if old[0] == key[0]}
-            started = time.perf_counter()
-            retained = Retained(model=self.meter.model, rows=self.inputs.retain)
-            found = retained.moments(kind.stack(members, settings), inputs=kind.inputs)
-            self._moments[key] = (retained, found, time.perf_counter() - started)
-        return self._moments[key]
+        retained, started = self.retained if chosen.retain else None, time.perf_counter()
+        saved = retained.saved if retained else 0.0
+        result = merge(prepare(members, chosen.make(self.settings.rank), retained))
+        spent = time.perf_counter() - started
+        return result, spent + (retained.saved - saved if retained else 0.0)
 
 
 def _functions(layers: Any) -> Functions:

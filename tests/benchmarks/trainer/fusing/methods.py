@@ -45,7 +45,7 @@ METHODS: dict[str, Method] = {
     "compress, 99 % of energy": Method(settings={"method": "compress"}, retain=True),
     "distil": Method(settings={"method": "distil"}, retain=True, ranks=1),
     "gate": Method(settings={"method": "gate"}, retain=True),
-    "gate, slope 3": Method(settings={"method": "gate", "gate_slope": 3.0}, retain=True),
+    "gate, slope 1": Method(settings={"method": "gate", "gate_slope": 1.0}, retain=True),
     "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
     "trained on top, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True, on_top=True),
 }
