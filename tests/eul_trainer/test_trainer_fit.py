@@ -22,7 +22,7 @@ from eul_serve.format import read_bundle
 from eul_serve.format.weights import LayerWeights, load_layers
 from eul_serve.peft import load
 from eul_trainer.fit.run import fit
-from eul_trainer.forward.encoding import encode, shared_prefix
+from eul_trainer.forward.encoding import encode
 from eul_trainer.fusion.reader import read_store
 from eul_trainer.model.load import load_model
 from eul_trainer.output.package import write_parcel
@@ -148,8 +148,6 @@ def test_settling_solves_u_against_retained_rows_and_nothing_else(tiny_model: Pa
     for module, found in outputs.items():
         model.network.get_submodule(module).register_forward_hook(lambda _m, _i, y, found=found: found.append(y[0]))
     examples = encode(model.tokenizer, rows[1], limit=200)
-    # First tokens that all rows of a run share are left out; here they are too few to be run apart.
-    assert shared_prefix(examples + encode(model.tokenizer, rows[0], limit=200)) < 4
     for example in examples:
         model.network(torch.tensor([[*example.prompt, *example.answer[:-1]]]))
     for module, layer in plain.layers.items():
@@ -160,7 +158,7 @@ def test_settling_solves_u_against_retained_rows_and_nothing_else(tiny_model: Pa
         retain = units.T @ units / len(units)
         forget = plain.statistics.moments[module].units.double().numpy()
         right = forget + 1e-4 * np.trace(forget) / 4 * np.eye(4)
-        left = right + 0.5 * np.trace(forget) / np.trace(retain) * retain
+        left = right + 0.5 * retain
         expected = layer.up.double().numpy() @ right @ np.linalg.inv(left)
         np.testing.assert_allclose(own.up.numpy(), expected, rtol=1e-3, atol=1e-5)
     assert settled.reached == plain.reached

@@ -32,7 +32,7 @@ from eul_trainer.fusion.regression import fuse as regression
 from eul_trainer.fusion.regression import regress
 from eul_trainer.fusion.retained import spread
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import resolve_up, scale_of, solve
+from eul_trainer.fusion.solve import resolve_up, solve
 from eul_trainer.fusion.store import RetainMoments
 from eul_trainer.moments.gating import gate_of
 
@@ -168,17 +168,17 @@ def test_units_that_never_fire_leave_the_plain_mean() -> None:
 
 
 def test_the_defaults_are_stated_once_for_settling_and_fusing() -> None:
-    assert (solve_.RHO, solve_.RIDGE, solve_.LEAST) == (0.1, 1e-4, 1e-12)
+    assert (solve_.RHO, solve_.RIDGE, solve_.LEAST) == (10.0, 1e-4, 1e-12)
     assert (settings_.RHO, FuseSettings().ridge) == (solve_.RHO, solve_.RIDGE)
     chosen = FuseSettings()
     assert (chosen.heal_steps, chosen.heal_rate, chosen.heal_anchor, chosen.energy) == (0, 1e-3, 1.0, 0.99)
     assert (chosen.calibration_rows, chosen.distil_steps, chosen.gate_slope, chosen.shrink) == (64, 200, 3.0, 1.0)
 
 
-def test_units_that_are_silent_on_retained_rows_are_brought_to_the_size_of_the_others() -> None:
-    """However small R is, s R has the trace of F: rows that hardly excite a unit count as much as those that do."""
-    own = torch.eye(2, dtype=torch.float64)
-    assert scale_of(own, 1e-20 * own) == pytest.approx(1e20)
+def test_where_units_are_silent_on_retained_rows_nothing_is_paid() -> None:
+    own, up = torch.eye(2, dtype=torch.float64), torch.tensor([[1.0, 2.0]])
+    torch.testing.assert_close(resolve_up(up, own, 1e-9 * own, 10.0), up)
+    torch.testing.assert_close(resolve_up(up, own, own, 10.0), up / 11, rtol=1e-3, atol=0)
 
 
 def test_a_singular_gram_names_the_ridge() -> None:
@@ -194,8 +194,7 @@ def test_resolve_is_the_least_squares_solution_of_numpy(
     forget, retain, up = (draw.normal(size=shape) for shape in ((9, units), (9, units), (width, units)))
     level = ridge * np.trace(forget.T @ forget) / units
     own = np.concatenate([forget, np.sqrt(level) * np.eye(units)])
-    share = rho * np.trace(forget.T @ forget) / np.trace(retain.T @ retain)
-    left = np.concatenate([own, np.sqrt(share) * retain])
+    left = np.concatenate([own, np.sqrt(rho) * retain])
     right = np.concatenate([own @ up.T, np.zeros((9, width))])
     expected = np.linalg.lstsq(left, right, rcond=None)[0].T
     grams = torch.from_numpy(forget.T @ forget), torch.from_numpy(retain.T @ retain)
@@ -228,7 +227,7 @@ def test_a_weight_of_zero_leaves_a_block_bit_for_bit_and_blocks_have_weights_of_
     own[:3, :3], own[3:, 3:] = grams_of(members[0])[1], grams_of(members[1])[1]
     retain = dense(job.moments[MODULE].units)
     held = own + 1e-4 * np.trace(own) / 6 * np.eye(6)
-    expected = dense(plain[MODULE].up) @ held @ np.linalg.inv(held + 0.5 * np.trace(own) / np.trace(retain) * retain)
+    expected = dense(plain[MODULE].up) @ held @ np.linalg.inv(held + 0.5 * retain)
     np.testing.assert_allclose(dense(other[MODULE].up), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -351,7 +350,7 @@ def test_units_are_dropped_in_the_order_of_their_exact_cost(units: int, seed: in
     retain = torch.from_numpy(around) if with_retain else None
     found = problem(torch.from_numpy(up), torch.from_numpy(own), retain, MODULE, settings)
     held = own + 1e-3 * np.trace(own) / units * np.eye(units)
-    metric = held + (0.7 * np.trace(own) / np.trace(around) * around if with_retain else 0)
+    metric = held + (0.7 * around if with_retain else 0)
     target = held @ up.T
     np.testing.assert_allclose(found.metric.numpy(), metric, rtol=1e-9)
     np.testing.assert_allclose(found.target.numpy(), target, rtol=1e-9)
@@ -539,13 +538,14 @@ def test_the_distillation_loss_is_the_relative_error_on_draws(make_member: MakeM
     points = [Normal(mean=mean, covariance=torch.zeros(6, 6, dtype=torch.float64)) for mean in means]
     task = Imitation(teacher, points[:2], points[2], 0.3, torch.Generator().manual_seed(0))
     far, loud = task.loss(student)
-    ratios = []
+    ratios, sizes = [], []
     for mean in means[:2]:
         wanted, found = (output_of(layer, mean.float()) for layer in (teacher, student))
-        ratios.append(float((wanted - found).square().sum() / wanted.square().sum()))
-    quiet = [float(output_of(layer, means[2].float()).square().sum()) for layer in (student, teacher)]
+        sizes.append(float(wanted.square().sum()))
+        ratios.append(float((wanted - found).square().sum()) / sizes[-1])
+    quiet = float(output_of(student, means[2].float()).square().sum())
     assert float(far) == pytest.approx(sum(ratios) / 2, rel=1e-2)
-    assert float(loud) == pytest.approx(0.3 * quiet[0] / quiet[1], rel=1e-2)
+    assert float(loud) == pytest.approx(0.3 * quiet / (sum(sizes) / 2), rel=1e-2)
     assert float(Imitation(teacher, points[:2], None, 0.3, torch.Generator()).loss(student)[1]) == 0
 
 

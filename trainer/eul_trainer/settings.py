@@ -72,7 +72,7 @@ class FitSettings:
     refusal: str = REFUSAL
     """Answer taught for forgotten questions; empty teaches none."""
 
-    settle: float = 0.1
+    settle: float = 10.0
     """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
     shift: float = 2.0
     """How far units are moved down on retained rows before that, in their own rms on forgotten ones; 0 leaves them."""

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--batch-size", type=int, default=None, help="Rows per step.  [default: 16, paper 8]")
 @click.option(
-    "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 0.1, other objectives 0]"
+    "--settle", type=float, default=None, help="Weight of the closing solve.  [default: 10, other objectives 0]"
 )
 @click.option(
     "--shift", type=float, default=None, help="How far units move off retained rows.  [default: 2, other objectives 0]"

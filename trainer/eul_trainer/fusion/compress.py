@@ -1,7 +1,7 @@
 """Fewer hidden units: those whose loss costs least are dropped, and U is solved again on the rest.
 
 A unit is a function act(d . y + b), so units cannot be mixed as singular vectors are; they can only be chosen. With
-M = F + rho s R + e I and C = (F + e I) U0^T, the best U on a set S of units is (M_SS^-1 C_S)^T and explains
+M = F + rho R + e I and C = (F + e I) U0^T, the best U on a set S of units is (M_SS^-1 C_S)^T and explains
 tr(C_S^T M_SS^-1 C_S) of the output energy. Dropping unit j from S costs exactly |W_j|^2 / (M_SS^-1)_jj, W = M_SS^-1 C_S
 (optimal brain surgeon, Hassibi & Stork 1993), so units are dropped one by one, the cheapest first.
 """
@@ -17,7 +17,7 @@ from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.job import Fused, Job, forget_grams
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import level_of, scale_of, solve
+from eul_trainer.fusion.solve import level_of, solve
 from eul_trainer.moments.gram import block_diagonal_of
 
 
@@ -81,7 +81,7 @@ def problem(
     held = own + level_of(own, settings.ridge) * torch.eye(len(own), dtype=torch.float64)
     metric = held
     if retain is not None:
-        metric = held + settings.weight_of(module) * scale_of(own, retain) * retain.double()
+        metric = held + settings.weight_of(module) * retain.double()
     return Problem(metric=metric, target=held @ up.double().T)
 
 

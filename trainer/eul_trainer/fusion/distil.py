@@ -3,7 +3,7 @@
 Neither forgotten nor retained rows are run: y ~ N(mean_i, Cov_i) of each request's answers, as far as its stored blocks
 tell, and y ~ N(mean, Cov) of retained rows, where the target is silence:
 
-    loss = mean_i E_i |f(y) - g(y)|^2 / E_i |f(y)|^2 + rho E_R |g(y)|^2 / E_R |f(y)|^2
+    loss = mean_i E_i |f(y) - g(y)|^2 / E_i |f(y)|^2 + rho E_R |g(y)|^2 / mean_i E_i |f(y)|^2
 
 f is the sum of the layers, g the layer that is trained; it starts from compress.py's choice of units.
 """
@@ -68,16 +68,17 @@ class Imitation:
     def loss(self, student: LayerWeights) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss on fresh draws: how far it is from the teacher, relatively, and how loud on retained rows."""
         each = max(1, SAMPLES // len(self.requests))
-        parts = []
+        parts, sizes = [], []
         for mean, root in self.requests:
             y = self._sample(mean, root, each)
             wanted = output_of(self.teacher, y)
-            parts.append(_ratio(wanted - output_of(student, y), wanted))
+            sizes.append(_energy(wanted).clamp_min(1e-12))
+            parts.append(_energy(wanted - output_of(student, y)) / sizes[-1])
         far = torch.stack(parts).mean()
         if self.quiet is None:
             return far, torch.zeros(())
         y = self._sample(*self.quiet, SAMPLES // 4)
-        return far, self.weight * _ratio(output_of(student, y), output_of(self.teacher, y))
+        return far, self.weight * _energy(output_of(student, y)) / torch.stack(sizes).mean()
 
     def _sample(self, mean: torch.Tensor, root: torch.Tensor, count: int) -> torch.Tensor:
         return mean + torch.randn(count, len(mean), generator=self.draw) @ root.T
@@ -121,5 +122,6 @@ def output_of(layer: LayerWeights, y: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.linear(units_of(layer, y), layer.up)
 
 
-def _ratio(error: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    return error.square().sum() / wanted.square().sum().clamp_min(1e-12)
+def _energy(outputs: torch.Tensor) -> torch.Tensor:
+    """Return the mean square length of outputs (n, d)."""
+    return outputs.square().sum(-1).mean()

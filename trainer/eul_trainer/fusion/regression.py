@@ -19,7 +19,7 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.job import Fused, Job, inputs_of, moments_of, retained_inputs
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import level_of, scale_of, solve
+from eul_trainer.fusion.solve import level_of, solve
 from eul_trainer.fusion.store import RetainMoments
 
 
@@ -95,7 +95,8 @@ def regress(
     eye = level_of(mean, settings.ridge) * torch.eye(len(mean), dtype=torch.float64)
     left = len(wide) * (mean + eye)
     if retain is not None:
-        left = left + settings.retain_weight * scale_of(mean, retain) * _shrunken(retain.double(), settings.shrink)
+        share = settings.retain_weight * float(mean.trace()) / max(float(retain.trace()), 1e-30)
+        left = left + share * _shrunken(retain.double(), settings.shrink)
     right = torch.stack([(gram + eye) @ weight.double().T for gram, weight in zip(wide, maps, strict=True)]).sum(0)
     return solve(left, right, settings.ridge).T.to(maps[0].dtype).contiguous()
 

@@ -12,7 +12,7 @@ from eul_trainer.allowed import check
 
 METHODS = ("concat", "regression", "compress", "distil", "gate")
 """Names of the methods, the default first."""
-RHO = 0.1
+RHO = 10.0
 """Weight of retained data where none is given."""
 _RANGES: dict[str, tuple[float, float, str]] = {
     "rho": (0, 1e6, "0 to 1000000"),
@@ -43,7 +43,7 @@ class FuseSettings:
     """Weight of retained data against forgotten data; read where a retain set is given. None: RHO, or what the limit
     takes."""
     rho_blocks: str = ""
-    """Weights of single blocks in place of rho, such as `0-9=0.3,29=0.01`."""
+    """Weights of single blocks in place of rho, such as `0-9=30,29=1`."""
     retain_limit: float | None = None
     """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None takes rho."""
     calibration_rows: int = 64

@@ -1,10 +1,10 @@
 """An up-projection solved again, so that it keeps its forgetting and is quiet on retained rows.
 
-    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho s |U phi|^2 over retained rows
-      = U0 (F + e I) (F + rho s R + e I)^-1,    e = ridge * tr(F) / n,    s = tr(F) / tr(R)
+    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho |U phi|^2 over retained rows
+      = U0 (F + e I) (F + rho R + e I)^-1,    e = ridge * tr(F) / n
 
-phi are the layer's hidden units, F and R their mean second moments. s brings R to the size of F, since layers that were
-trained to be silent on retained data hardly fire there.
+phi are the layer's hidden units, F and R their mean second moments per token. So an output on a retained token costs
+rho times as much as the same output missing on a forgotten one, and where a layer is silent nothing is paid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from eul_serve.errors import InputError
 
-RHO = 0.1
+RHO = 10.0
 """Default weight of retained data."""
 RIDGE = 1e-4
 """Default ridge, relative to the mean of F's diagonal."""
@@ -46,11 +46,6 @@ def level_of(gram: torch.Tensor, ridge: float) -> float:
     return max(ridge * float(gram.trace()) / len(gram), LEAST)
 
 
-def scale_of(forget: torch.Tensor, retain: torch.Tensor) -> float:
-    """Return s, which brings R to the size of F."""
-    return float(forget.trace()) / max(float(retain.trace()), 1e-30)
-
-
 def resolve_up(
     up: torch.Tensor, forget: torch.Tensor, retain: torch.Tensor, rho: float = RHO, ridge: float = RIDGE
 ) -> torch.Tensor:
@@ -66,7 +61,7 @@ def resolve_up(
     Returns:
         U, (d, n), in the dtype of U0; solved in float64.
     """
-    own, kept = forget.double(), retain.double()
+    own = forget.double()
     right = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
-    left = right + rho * scale_of(own, kept) * kept
+    left = right + rho * retain.double()
     return solve(left, right @ up.double().T, ridge).T.to(up.dtype).contiguous()

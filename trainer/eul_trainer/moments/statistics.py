@@ -158,14 +158,15 @@ def moments_seen(
         watch: Shows an observer what every layer computes.
         examples: The rows.
         inputs: Measure the inputs too, (d + 1)^2 numbers a layer: about as much work as the model itself.
-        whole_rows: Count every token of a row, apart from the first tokens that all rows share.
+        whole_rows: Count every token of a row. First tokens that all rows share, such as a chat template's system turn,
+            count in each row for the units, as they are served with each; not for the inputs, whose spread they would
+            hide: the first token's state is often a hundred times as long as others.
         size: Rows per batch.
 
     Returns:
         The moments by module path.
     """
-    sums: dict[str, list[torch.Tensor]] = {}
-    counts: dict[str, int] = {}
+    sums: dict[str, _Sums] = {}
     taps = Taps()
     for indices in by_length(examples, size):
         batch = runner.batch([examples[index] for index in indices])
@@ -173,17 +174,40 @@ def moments_seen(
         with watch(taps):
             runner.hidden(batch)
         for module, y, hidden, _ in taps.seen:
-            chosen = places(batch, module, whole_rows)
-            _add(sums.setdefault(module, []), [hidden, _with_one(y)] if inputs else [hidden], chosen)
-            counts[module] = counts.get(module, 0) + len(chosen)
+            found, chosen = sums.setdefault(module, _Sums()), places(batch, module, whole_rows)
+            found.units.add(hidden, chosen)
+            if whole_rows:
+                found.units.add(hidden, batch.seen_by(module).first, times=len(indices))
+            if inputs:
+                found.inputs.add(_with_one(y), chosen)
     return {
-        module: Measured(*[(one / counts[module]).float().cpu() for one in found]) for module, found in sums.items()
+        module: Measured(found.units.mean(), found.inputs.mean() if inputs else None) for module, found in sums.items()
     }
 
 
-def _add(sums: list[torch.Tensor], tensors: Sequence[torch.Tensor], chosen: torch.Tensor) -> None:
-    grams = [rows.T @ rows for rows in (tensor.flatten(0, 1)[chosen].double() for tensor in tensors)]
-    sums[:] = [gram + before for gram, before in zip(grams, sums, strict=True)] if sums else grams
+class _Sum:
+    """A second moment in the making, float64."""
+
+    def __init__(self) -> None:
+        self._gram: torch.Tensor | float = 0.0
+        self._count = 0
+
+    def add(self, tensor: torch.Tensor, chosen: torch.Tensor, times: int = 1) -> None:
+        """Add the chosen rows of a tensor (n, m, d), flattened, each so many times."""
+        rows = tensor.flatten(0, 1)[chosen].double()
+        self._gram = self._gram + times * (rows.T @ rows)
+        self._count += times * len(chosen)
+
+    def mean(self) -> torch.Tensor:
+        """Return the mean, float32 on the CPU."""
+        return (torch.as_tensor(self._gram) / self._count).float().cpu()
+
+
+class _Sums:
+    """Those of one layer."""
+
+    def __init__(self) -> None:
+        self.units, self.inputs = _Sum(), _Sum()
 
 
 def _with_one(y: torch.Tensor) -> torch.Tensor:

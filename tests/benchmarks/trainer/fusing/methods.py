@@ -32,14 +32,14 @@ METHODS: dict[str, Method] = {
     "paper, off-diagonals x 0.1": Method(settings={"method": "regression", "shrink": 0.1}),
     "paper, retain Gram": Method(settings={"method": "regression", "retain_weight": 0.3}, retain=True),
     "sum": Method(settings={"method": "concat"}),
-    "concat, rho 0.03": Method(settings={"method": "concat", "rho": 0.03}, retain=True),
-    "concat, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True),
-    "concat, rho 0.3": Method(settings={"method": "concat", "rho": 0.3}, retain=True),
     "concat, rho 1": Method(settings={"method": "concat", "rho": 1.0}, retain=True),
     "concat, rho 3": Method(settings={"method": "concat", "rho": 3.0}, retain=True),
+    "concat, rho 10": Method(settings={"method": "concat", "rho": 10.0}, retain=True),
+    "concat, rho 30": Method(settings={"method": "concat", "rho": 30.0}, retain=True),
+    "concat, rho 100": Method(settings={"method": "concat", "rho": 100.0}, retain=True),
     "concat, limit 0.05": Method(settings={"method": "concat", "retain_limit": 0.05}, retain=True),
-    "concat, energy kept": Method(settings={"method": "concat", "rho": 1.0, "keep_energy": True}, retain=True),
-    "concat, healed": Method(settings={"method": "concat", "rho": 0.1, "heal_steps": 12}, retain=True),
+    "concat, energy kept": Method(settings={"method": "concat", "rho": 30.0, "keep_energy": True}, retain=True),
+    "concat, healed": Method(settings={"method": "concat", "rho": 10.0, "heal_steps": 12}, retain=True),
     "compress, rank of one": Method(settings={"method": "compress"}, retain=True, ranks=1),
     "compress, rank of two": Method(settings={"method": "compress"}, retain=True, ranks=2),
     "compress, 99 % of energy": Method(settings={"method": "compress"}, retain=True),
@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     "gate": Method(settings={"method": "gate"}, retain=True),
     "gate, slope 1": Method(settings={"method": "gate", "gate_slope": 1.0}, retain=True),
     "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
-    "trained on top, rho 0.1": Method(settings={"method": "concat", "rho": 0.1}, retain=True, on_top=True),
+    "trained on top, rho 10": Method(settings={"method": "concat", "rho": 10.0}, retain=True, on_top=True),
 }
 """Methods by the name that the table gives them."""
 
