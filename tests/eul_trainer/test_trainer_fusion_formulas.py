@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eul_serve.errors import InputError
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fit.shift import shifted
+from eul_trainer.fusion import distil
 from eul_trainer.fusion import settings as settings_
 from eul_trainer.fusion import solve as solve_
 from eul_trainer.fusion.compress import compressed, drop_order, problem
@@ -278,6 +279,7 @@ def test_parts_are_scaled_back_to_their_energy_within_bounds(sizes: tuple[float,
         energy = float((part @ gram @ part.T).trace() / (old @ gram @ old.T).trace())
         factor = min(max(size**-0.5, 0.5), 2.0)
         assert energy == pytest.approx(size * factor**2, rel=1e-4)
+    torch.testing.assert_close(rescaled(1e-4 * up, 1e-4 * before, grams), 1e-4 * found)  # however quiet it is
     silent = rescaled(up, before, [torch.zeros(2, 2)] * 2)
     assert torch.equal(silent, up)
 
@@ -395,7 +397,11 @@ def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member
         np.testing.assert_allclose(dense(layers[module].up), wanted, rtol=1e-4, atol=1e-5)
     assert facts == {"rank": rank, "energy_kept": round(min(shares), 6)}
     exact = replace(job.settings, energy=min(shares))
-    assert compressed(replace(job, settings=exact), None)[1]["rank"] == rank
+    same, facts = compressed(replace(job, settings=exact), None)
+    assert facts["rank"] == rank
+    for module, layer in layers.items():
+        assert torch.equal(same[module].down, layer.down)  # in the members' order, however they were chosen
+        torch.testing.assert_close(same[module].up, layer.up)
 
 
 def test_compression_takes_the_least_rank_that_keeps_the_energy(make_member: MakeMember) -> None:
@@ -547,6 +553,22 @@ def test_the_distillation_loss_is_the_relative_error_on_draws(make_member: MakeM
     assert float(far) == pytest.approx(sum(ratios) / 2, rel=1e-2)
     assert float(loud) == pytest.approx(0.3 * quiet / (sum(sizes) / 2), rel=1e-2)
     assert float(Imitation(teacher, points[:2], None, 0.3, torch.Generator()).loss(student)[1]) == 0
+
+
+def test_distillation_of_a_fusion_is_that_of_its_blocks_each_with_a_seed_of_its_own(make_member: MakeMember) -> None:
+    members = [make_member(seed, rank=rank) for seed, rank in enumerate((2, 3))]
+    job = job_of(members, FuseSettings(method="distil", rho=0.4, distil_steps=3, seed=5))
+    starts, _ = compressed(job, 3)
+    fused, errors = distil.fuse(job), []
+    for place, (module, teacher) in enumerate(concat(members).items()):
+        answers = [forgotten(one, module) for one in members]
+        task = Imitation(teacher, answers, kept(job, module), 0.4, torch.Generator().manual_seed(5 + place))
+        layer, error = task.train(starts[module], job.settings)
+        assert torch.equal(fused.layers[module].up, layer.up)
+        assert torch.equal(fused.layers[module].down, layer.down)
+        errors.append(error)
+    assert errors[0] != errors[1]
+    assert fused.facts == {"rank": 3, "distil_error": round(max(errors), 6)}
 
 
 def test_distillation_brings_a_small_layer_nearer(make_member: MakeMember) -> None:

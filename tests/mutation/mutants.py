@@ -68,7 +68,7 @@ def _words(node: ast.AST) -> str:
 def _places(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.AST]]:
     """Yield every node that may be changed, with the function or class that it is in."""
     for name, value in ast.iter_fields(node):
-        if name in ("decorator_list", "annotation", "returns"):
+        if name in ("decorator_list", "annotation", "returns") or _only_guards(node):
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or _is_talk(child):
@@ -76,6 +76,11 @@ def _places(node: ast.AST, owner: str) -> Iterator[tuple[str, ast.AST]]:
             inner = f"{owner}.{child.name}".lstrip(".") if isinstance(child, (ast.FunctionDef, ast.ClassDef)) else owner
             yield inner or "module", child
             yield from _places(child, inner)
+
+
+def _only_guards(node: ast.AST) -> bool:
+    """Return whether a node is `strict=True`, which only asks for sequences of one length."""
+    return isinstance(node, ast.keyword) and node.arg == "strict"
 
 
 def _is_talk(node: ast.AST) -> bool:

@@ -38,6 +38,10 @@ def test_constants_signs_reductions_indices_and_orders_change(mutate: ModuleType
     assert "f: g(x[0], y) -> g(y, x[0])" in names
     assert "f: g(x[0], y).mean -> g(x[0], y).sum" in names
     assert "f: -g(x[0], y).mean() -> g(x[0], y).mean()" in names
+    file.write_text("def f():\n    return zip(a, b, strict=True)\n")
+    assert [mutant.name for mutant in mutate.mutants_of(file)] == [
+        "f: zip(a, b, strict=True) -> zip(b, a, strict=True)"
+    ]
     assert not any("Talk" in name or "math" in name for name in names)
     for mutant in mutate.mutants_of(file):
         compile(mutant.source, "mutant", "exec")
