@@ -11,7 +11,8 @@ from eul_trainer.fit.scale import scale_to_target
 from eul_trainer.fit.settle import retained_moments, settle
 from eul_trainer.fit.stop import Target
 from eul_trainer.fit.training import Training
-from eul_trainer.moments.statistics import LayerStatistics, Measured, layer_statistics
+from eul_trainer.moments.measured import Measured
+from eul_trainer.moments.statistics import LayerStatistics, layer_statistics
 from eul_trainer.output.result import FitResult
 from eul_trainer.upkeep.checkpoint import RunState
 

@@ -9,7 +9,7 @@ from eul_trainer.fit.shift import shifted
 from eul_trainer.fit.training import Training
 from eul_trainer.fusion.solve import resolve_up
 from eul_trainer.moments.gating import gate_of
-from eul_trainer.moments.statistics import Measured, second_moments
+from eul_trainer.moments.measured import Measured, second_moments
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from eul_trainer.fusion.gated import Stack, placed
 from eul_trainer.fusion.hooks import attached, watched
 from eul_trainer.fusion.store import RetainMoments
 from eul_trainer.model.load import LoadedModel
-from eul_trainer.moments.statistics import moments_seen
+from eul_trainer.moments.measured import moments_seen
 from eul_trainer.records import Row, digest_rows
 
 
