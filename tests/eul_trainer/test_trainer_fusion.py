@@ -14,6 +14,7 @@ from eul_serve.errors import BundleMismatchError, InputError
 from eul_serve.format import Bundle, fingerprint, read_bundle
 from eul_serve.format.weights import load_layers
 from eul_serve.peft import load
+from eul_trainer.fusion import retained as retained_
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.correct import solved
 from eul_trainer.fusion.fuse import fuse, merge, merged, prepare
@@ -23,7 +24,7 @@ from eul_trainer.fusion.hooks import attached
 from eul_trainer.fusion.limit import WEIGHTS
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.reader import read_store
-from eul_trainer.fusion.retained import Retained, worst
+from eul_trainer.fusion.retained import Retained, spread, worst
 from eul_trainer.fusion.revoke import revoke
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.model.load import load_model
@@ -134,6 +135,21 @@ def test_retained_moments_are_those_of_the_base_model(kept: Retained, members: l
         torch.testing.assert_close(inputs.double(), wide.T @ wide / len(y), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found[module].units.double(), units.T @ units / len(whole), rtol=1e-4, atol=1e-6)
     assert kept.moments(layers)[module].inputs is None
+
+
+def test_of_many_retained_rows_each_group_is_measured(
+    kept: Retained, members: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retained_, "MOST", 4)
+    layers, tokens = concat(members), kept.tokens  # type: ignore[arg-type]
+    found = kept.moments(layers)
+    few = [kept.rows[index] for index in spread([row.group for row in kept.rows], 4)]
+    assert len({row.group for row in few}) == 2
+    monkeypatch.undo()
+    other = Retained(model=kept.model, rows=few)
+    assert tokens == other.tokens < kept.tokens
+    for path, moments in other.moments(layers).items():
+        torch.testing.assert_close(found[path].units, moments.units)
 
 
 def test_a_rise_is_the_mean_change_of_a_group(kept: Retained, layers: Path, tiny_model: Path) -> None:

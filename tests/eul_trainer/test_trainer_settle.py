@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from eul_serve.peft import layers_of
+from eul_trainer.fit import settle as settle_
 from eul_trainer.fit.finish import finish
 from eul_trainer.fit.run import prepare
 from eul_trainer.fit.settle import forgotten_moments, retained_moments, settle
@@ -107,6 +108,16 @@ def test_both_at_once_are_one_after_the_other(training: Training) -> None:
     for path, parts in weights(training).items():
         for mine, other in zip(parts, once[path], strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def test_of_many_retained_rows_some_are_measured(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = training.sets.retain
+    monkeypatch.setattr(settle_, "ROWS", 3)
+    found = retained_moments(training, inputs=True)
+    monkeypatch.undo()
+    training.sets = replace(training.sets, retain=[rows[0], rows[round((len(rows) - 1) / 2)], rows[-1]])
+    for path, moments in retained_moments(training, inputs=True).items():
+        torch.testing.assert_close(found[path].inputs, moments.inputs)
 
 
 def test_what_the_shift_measured_on_retained_rows_is_what_a_gate_would_be_stored_from(training: Training) -> None:

@@ -6,10 +6,14 @@ import torch
 
 from eul_serve.peft import layers_of
 from eul_trainer.fit.shift import shifted
+from eul_trainer.fit.stop import probe_rows
 from eul_trainer.fit.training import Training
 from eul_trainer.fusion.solve import resolve_up
 from eul_trainer.moments.gating import gate_of
 from eul_trainer.moments.measured import Measured, second_moments
+
+ROWS = 1024
+"""Most retained rows that are measured: some fifty thousand tokens, for matrices of some hundred columns."""
 
 
 @torch.no_grad()
@@ -54,7 +58,7 @@ def forgotten_moments(training: Training, *, inputs: bool) -> dict[str, Measured
 
 @torch.no_grad()
 def retained_moments(training: Training, *, inputs: bool) -> dict[str, Measured]:
-    """Measure the retained rows on the base model.
+    """Measure retained rows on the base model: ROWS of them at most, spread evenly over the file.
 
     Args:
         training: The trained run; its layers are silent meanwhile.
@@ -68,7 +72,8 @@ def retained_moments(training: Training, *, inputs: bool) -> dict[str, Measured]
     for layer in layers.values():
         layer.up.zero_()
     network, rows = training.trainable.network, training.sets.retain
-    found = second_moments(training.runner, network, rows, inputs=inputs, whole_rows=True)
+    chosen = [rows[row] for row in probe_rows(len(rows), ROWS)]
+    found = second_moments(training.runner, network, chosen, inputs=inputs, whole_rows=True)
     for module, layer in layers.items():
         layer.up.copy_(trained[module])
     return found

@@ -17,6 +17,9 @@ from eul_trainer.model.load import LoadedModel
 from eul_trainer.moments.measured import moments_seen
 from eul_trainer.records import Row, digest_rows
 
+MOST = 1024
+"""Most retained rows on which moments are measured, an equal share of each group."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Retained:
@@ -43,8 +46,12 @@ class Retained:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the rows that the model reads, prompts included."""
-        return sum(example.length - 1 for example in self.examples)
+        """Tokens that moments are means over: those that the model reads of the measured rows, prompts included."""
+        return sum(example.length - 1 for example in self._measured)
+
+    @property
+    def _measured(self) -> list[Example]:
+        return [self.examples[index] for index in spread([row.group for row in self.rows], MOST)]
 
     def check_base(self, bundle: Bundle) -> None:
         """Check that a bundle was made for this model.
@@ -75,7 +82,7 @@ class Retained:
         found = moments_seen(
             self.runner,
             lambda observer: watched(self.model.network, here, observer),
-            self.examples,
+            self._measured,
             inputs=inputs,
             whole_rows=True,
         )
