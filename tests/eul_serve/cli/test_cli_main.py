@@ -151,7 +151,9 @@ def test_an_interrupt_leaves_with_130(tmp_path: Path) -> None:
     import fcntl
 
     (tmp_path / "registry" / "locks").mkdir(parents=True)
-    script = "import sys; from eul_serve.cli.main import group; import eul_serve.cli.rollback; print(1, flush=True); "
+    # A shell that starts the tests in the background has them ignore interrupts, and children inherit that.
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from eul_serve.cli.main import group; import eul_serve.cli.rollback; print(1, flush=True); "
     script += "group.main(sys.argv[1:])"
     (tmp_path / "registry" / "registry.json").write_text('{"layout":1}')
     revisions = tmp_path / "registry" / "names" / "poems" / "revisions"
