@@ -182,6 +182,17 @@ def test_where_units_are_silent_on_retained_rows_nothing_is_paid() -> None:
     torch.testing.assert_close(resolve_up(up, own, own, 10.0), up / 11, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("rho", [10.0, 1e6])
+def test_units_that_are_huge_on_a_first_token_leave_a_solution(rho: float) -> None:
+    """A hundred units of one direction, a million times as loud there; kept in float32, as R is."""
+    draw = np.random.default_rng(0)
+    loud, quiet = draw.normal(size=(1, 100)) * 1e6, draw.normal(size=(300, 100))
+    retain = torch.from_numpy((loud.T @ loud + quiet.T @ quiet) / 301).float()
+    own = torch.from_numpy(draw.normal(size=(100, 20))).double()
+    found = resolve_up(torch.ones(4, 100), own @ own.T / 1e3, retain, rho)
+    assert bool(found.isfinite().all())
+
+
 def test_a_singular_gram_names_the_ridge() -> None:
     with pytest.raises(InputError, match=r"--ridge: 1e-18 leaves a singular Gram matrix; raise it"):
         solve(torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-12]], dtype=torch.float64), torch.eye(2).double(), 1e-18)
@@ -195,8 +206,9 @@ def test_resolve_is_the_least_squares_solution_of_numpy(
     forget, retain, up = (draw.normal(size=shape) for shape in ((9, units), (9, units), (width, units)))
     level = ridge * np.trace(forget.T @ forget) / units
     own = np.concatenate([forget, np.sqrt(level) * np.eye(units)])
-    left = np.concatenate([own, np.sqrt(rho) * retain])
-    right = np.concatenate([own @ up.T, np.zeros((9, width))])
+    rounding = np.sqrt(rho * 1e-5 * np.square(retain).sum(0))
+    left = np.concatenate([own, np.sqrt(rho) * retain, np.diag(rounding)])
+    right = np.concatenate([own @ up.T, np.zeros((9 + units, width))])
     expected = np.linalg.lstsq(left, right, rcond=None)[0].T
     grams = torch.from_numpy(forget.T @ forget), torch.from_numpy(retain.T @ retain)
     found = resolve_up(torch.from_numpy(up), *grams, rho, ridge)
@@ -352,7 +364,7 @@ def test_units_are_dropped_in_the_order_of_their_exact_cost(units: int, seed: in
     retain = torch.from_numpy(around) if with_retain else None
     found = problem(torch.from_numpy(up), torch.from_numpy(own), retain, MODULE, settings)
     held = own + 1e-3 * np.trace(own) / units * np.eye(units)
-    metric = held + (0.7 * around if with_retain else 0)
+    metric = held + (0.7 * (around + 1e-5 * np.diag(np.diag(around))) if with_retain else 0)
     target = held @ up.T
     np.testing.assert_allclose(found.metric.numpy(), metric, rtol=1e-9)
     np.testing.assert_allclose(found.target.numpy(), target, rtol=1e-9)

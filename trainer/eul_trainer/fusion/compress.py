@@ -17,7 +17,7 @@ from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.job import Fused, Job, forget_grams
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import level_of, solve
+from eul_trainer.fusion.solve import level_of, solve, weighted
 from eul_trainer.moments.gram import block_diagonal_of
 
 
@@ -81,7 +81,7 @@ def problem(
     held = own + level_of(own, settings.ridge) * torch.eye(len(own), dtype=torch.float64)
     metric = held
     if retain is not None:
-        metric = held + settings.weight_of(module) * retain.double()
+        metric = held + weighted(retain, settings.weight_of(module))
     return Problem(metric=metric, target=held @ up.double().T)
 
 

@@ -17,6 +17,9 @@ RHO = 10.0
 """Default weight of retained data."""
 RIDGE = 1e-4
 """Default ridge, relative to the mean of F's diagonal."""
+ROUNDING = 1e-5
+"""Share of R's diagonal that is added to R: it is kept in float32, and a unit that fires on a template's first token,
+whose state is huge, has entries there so large that their rounding alone would leave no positive matrix."""
 LEAST = 1e-12
 """Least ridge: where no unit ever fires, the Gram is zero and the ridge alone decides."""
 
@@ -46,6 +49,12 @@ def level_of(gram: torch.Tensor, ridge: float) -> float:
     return max(ridge * float(gram.trace()) / len(gram), LEAST)
 
 
+def weighted(retain: torch.Tensor, rho: float) -> torch.Tensor:
+    """Return rho R, (n, n), float64, with its diagonal raised by ROUNDING."""
+    kept = retain.double()
+    return rho * (kept + ROUNDING * torch.diag(kept.diagonal()))
+
+
 def resolve_up(
     up: torch.Tensor, forget: torch.Tensor, retain: torch.Tensor, rho: float = RHO, ridge: float = RIDGE
 ) -> torch.Tensor:
@@ -63,5 +72,5 @@ def resolve_up(
     """
     own = forget.double()
     right = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
-    left = right + rho * retain.double()
+    left = right + weighted(retain, rho)
     return solve(left, right @ up.double().T, ridge).T.to(up.dtype).contiguous()
