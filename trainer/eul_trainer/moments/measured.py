@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def moments_seen(
     Returns:
         The moments by module path.
     """
-    sums: dict[str, _Sums] = {}
+    units, seen = defaultdict[str, _Sum](_Sum), defaultdict[str, _Sum](_Sum)
     taps = Taps()
     for indices in by_length(examples, size):
         batch = runner.batch([examples[index] for index in indices])
@@ -99,15 +100,13 @@ def moments_seen(
         with watch(taps):
             runner.hidden(batch)
         for module, y, hidden, _ in taps.seen:
-            found, chosen = sums.setdefault(module, _Sums()), places(batch, module, whole_rows)
-            found.units.add(hidden, chosen)
+            chosen = places(batch, module, whole_rows)
+            units[module].add(hidden, chosen)
             if whole_rows:
-                found.units.add(hidden, batch.seen_by(module).first, times=len(indices))
+                units[module].add(hidden, batch.seen_by(module).first, times=len(indices))
             if inputs:
-                found.inputs.add(_with_one(y), chosen)
-    return {
-        module: Measured(found.units.mean(), found.inputs.mean() if inputs else None) for module, found in sums.items()
-    }
+                seen[module].add(_with_one(y), chosen)
+    return {module: Measured(found.mean(), seen[module].mean() if inputs else None) for module, found in units.items()}
 
 
 class _Sum:
@@ -126,13 +125,6 @@ class _Sum:
     def mean(self) -> torch.Tensor:
         """Return the mean, float32 on the CPU."""
         return (torch.as_tensor(self._gram) / self._count).float().cpu()
-
-
-class _Sums:
-    """Those of one layer."""
-
-    def __init__(self) -> None:
-        self.units, self.inputs = _Sum(), _Sum()
 
 
 def _with_one(y: torch.Tensor) -> torch.Tensor:
