@@ -108,8 +108,8 @@ def drop_order(found: Problem, ridge: float, least: int) -> tuple[list[int], lis
         place = int(costs.masked_fill(gone, torch.inf).argmin())
         energy -= float(costs[place])
         row, pivot = inverse[place].clone(), float(inverse[place, place])
-        weights -= torch.outer(row / pivot, weights[place])
-        inverse -= torch.outer(row, row) / pivot  # symmetric, so the row is the column
+        weights.addr_(row, weights[place].clone(), alpha=-1 / pivot)
+        inverse.addr_(row, row, alpha=-1 / pivot)  # symmetric, so the row is the column
         gone[place] = True
         order.append(place)
         shares[left] = max(0.0, energy / whole) if whole else 1.0  # layers that say nothing keep all of it
