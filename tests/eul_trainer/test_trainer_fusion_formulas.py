@@ -169,8 +169,8 @@ def test_units_that_never_fire_leave_the_plain_mean() -> None:
 
 
 def test_the_defaults_are_stated_once_for_settling_and_fusing() -> None:
-    assert (solve_.RHO, solve_.RIDGE, solve_.LEAST) == (10.0, 1e-4, 1e-12)
-    assert (settings_.RHO, FuseSettings().ridge) == (solve_.RHO, solve_.RIDGE)
+    assert (settings_.RHO, solve_.RIDGE, solve_.LEAST) == (10.0, 1e-4, 1e-12)
+    assert FuseSettings().ridge == solve_.RIDGE
     chosen = FuseSettings()
     assert (chosen.heal_steps, chosen.heal_rate, chosen.heal_anchor, chosen.energy) == (0, 1e-3, 1.0, 0.99)
     assert (chosen.calibration_rows, chosen.distil_steps, chosen.gate_slope, chosen.shrink) == (64, 200, 3.0, 1.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eul_serve.format.config import ACTIVATIONS, MAX_RANK
 from eul_trainer.allowed import check as check
+from eul_trainer.fusion.settings import RHO
 from eul_trainer.model.depth import ALL, FORMS, well_formed
 from eul_trainer.objectives import NAMES
 
@@ -72,7 +73,7 @@ class FitSettings:
     refusal: str = REFUSAL
     """Answer taught for forgotten questions; empty teaches none."""
 
-    settle: float = 10.0
+    settle: float = RHO
     """Weight of retained rows when the trained layer is solved once more against them; 0 leaves it as trained."""
     shift: float = 2.0
     """How far units are moved down on retained rows before that, in their own rms on forgotten ones; 0 leaves them."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from eul_serve.format import Bundle
+from eul_trainer.fit.advance import advance
 from eul_trainer.fit.example_sets import encode_sets
 from eul_trainer.fit.finish import finish
 from eul_trainer.fit.guard import Guard
 from eul_trainer.fit.schedule import draw
-from eul_trainer.fit.stop import Target, probe_now
+from eul_trainer.fit.stop import Target
 from eul_trainer.fit.training import Training
 from eul_trainer.model.below import trained_layers
 from eul_trainer.model.devices import SINGLE, Devices
@@ -85,10 +85,8 @@ def fit(
     _wait_for_steps(care, True)
     while state.step < settings.steps and not state.reached:
         with advised(settings, f"in step {state.step + 1}"):
-            losses = training.step(state.step)
-            if not state.curve:
-                losses["before"] = before
-            _advance(training, state, losses, target, guard)
+            losses = advance(training, state, target, guard)
+        state.curve[0]["before"] = before
         if state.step % care.every == 0 or state.reached or state.step == settings.steps:
             save()
         follow(losses)
@@ -149,27 +147,3 @@ def _end_if_asked(care: Care, save: Callable[[], None], checkpoint: Path | None,
     save()
     kept = f"saved in {str(checkpoint)!r}; run the same line again to go on" if checkpoint else "nothing was saved"
     raise Interrupted(number, f"ended by {signal_name(number)} after step {state.step}: {kept}")
-
-
-def _probes(state: RunState) -> list[float]:
-    return [losses["probe"] for losses in state.curve if "probe" in losses]
-
-
-def _advance(training: Training, state: RunState, losses: dict[str, float], target: Target, guard: Guard) -> None:
-    """Count the step, and measure the losses that stop a run where it is time."""
-    settings = training.settings
-    due = probe_now(state.step, _probes(state), target, settings.least_steps)
-    state.step += 1
-    state.curve.append(losses)
-    if not (due or state.step == settings.steps):
-        return
-    losses |= guard.check(state.step)
-    if training.spec.printed:
-        return
-    loss = losses["probe"] = training.probe()
-    passed = target.passed(loss)
-    state.reached = passed and state.step >= settings.least_steps
-    scaled_back = passed and settings.scale > 1
-    if scaled_back or (math.isfinite(loss) and target.better(loss, state.best_loss)):
-        state.best = {name: parameter.detach().clone() for name, parameter in training.parameters.items()}
-        state.best_loss, state.best_step = loss, state.step

@@ -12,9 +12,8 @@ from __future__ import annotations
 import torch
 
 from eul_serve.errors import InputError
+from eul_trainer.fusion.settings import RHO
 
-RHO = 10.0
-"""Default weight of retained data."""
 RIDGE = 1e-4
 """Default ridge, relative to the mean of F's diagonal."""
 ROUNDING = 1e-5

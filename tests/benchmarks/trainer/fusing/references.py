@@ -16,10 +16,10 @@ import torch
 from eul_serve.format import Bundle
 from eul_serve.format.weights import LayerWeights
 from eul_serve.peft import layers_of
+from eul_trainer.fit.advance import advance
 from eul_trainer.fit.finish import finish
 from eul_trainer.fit.run import fit, prepare
-from eul_trainer.fit.stop import Target, probe_now
-from eul_trainer.fit.training import Training
+from eul_trainer.fit.stop import Target
 from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, digest_rows
 from eul_trainer.settings import FitSettings
@@ -109,25 +109,10 @@ def _continue(
     before = training.measure()
     if layers is not None:
         _copy(layers, layers_of(training.trainable.network))
-    state = _train(training, Target(low=settings.target_low, high=settings.target_high))
+    state, target = RunState(), Target(low=settings.target_low, high=settings.target_high)
+    while state.step < settings.steps and not state.reached:
+        advance(training, state, target)
     return finish(training, state, digest_rows(rows), before, 0).layers
-
-
-def _train(training: Training, target: Target) -> RunState:
-    """Take steps until the forget loss is at its target; return the state nearest to it."""
-    state, probes = RunState(), list[float]()
-    for step in range(training.settings.steps):
-        training.step(step)
-        if not probe_now(step, probes, target, training.settings.least_steps) and step + 1 < training.settings.steps:
-            continue
-        probes.append(training.probe())
-        passed = target.passed(probes[-1])
-        if passed or target.better(probes[-1], state.best_loss):
-            state.best = {name: part.detach().clone() for name, part in training.parameters.items()}
-            state.best_loss, state.best_step = probes[-1], step + 1
-        if passed and step + 1 >= training.settings.least_steps:  # finishing scales back what went past the target
-            break
-    return state
 
 
 @torch.no_grad()
