@@ -172,15 +172,6 @@ def test_samsum_table(benches: None, tiny_model: Path, tmp_path: Path) -> None:
     assert 0 <= found["original"]["mean"]["held_rougeL"] <= 1
 
 
-def test_rouge_of_a_summary(benches: None) -> None:
-    from tables.measures import rouge_scores
-
-    # Unigrams 3 of 4 and 5: F1 6/9. Bigrams "the cat" of 3 and 4: 2/7. Longest common subsequence "the cat sat": 6/9.
-    found = rouge_scores("the cat then sat", "the cat was sat on")
-    assert found == pytest.approx({"rouge1": 6 / 9, "rouge2": 2 / 7, "rougeL": 6 / 9})
-    assert rouge_scores("one", "two") == {"rouge1": 0.0, "rouge2": 0.0, "rougeL": 0.0}
-
-
 def test_distance_to_the_retrained_model_is_the_mean_over_bounded_measures(benches: None) -> None:
     from tables.results import cells
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 
 from common.output import mean
 
 from eul_trainer.baselines.evaluated import Evaluated
-from eul_trainer.metrics.rouge import common_length, rouge_l_recall, words
+from eul_trainer.metrics.classification import accuracy, chosen_label
+from eul_trainer.metrics.probability import probability as likelihood
+from eul_trainer.metrics.rouge import rouge_f1, rouge_l_recall
+from eul_trainer.metrics.truth_ratio import geometric, near_one
 from eul_trainer.records import Row
 
 
@@ -20,7 +21,7 @@ def losses(system: Evaluated, rows: Sequence[Row]) -> list[float]:
 
 def probability(found: Sequence[float]) -> float:
     """Return the mean of exp(-loss) over rows: TOFU's probability (arXiv:2401.06121), 0 to 1."""
-    return mean([math.exp(-loss) for loss in found])
+    return mean([likelihood(loss) for loss in found])
 
 
 def recall(system: Evaluated, rows: Sequence[Row], tokens: int) -> float:
@@ -43,8 +44,7 @@ def truth_ratio(system: Evaluated, rows: Sequence[Row]) -> float | None:
     ratios, first = [], 0
     for row, loss in zip(chosen, right, strict=True):
         count = len(row.extra["perturbed_answers"])
-        ratio = math.exp(loss - mean(wrong[first : first + count]))
-        ratios.append(min(ratio, 1 / max(ratio, 1e-12)))
+        ratios.append(near_one(geometric(loss, wrong[first : first + count])))
         first += count
     return mean(ratios)
 
@@ -56,38 +56,12 @@ def _with(row: Row, text: str) -> Row:
 def label_accuracy(system: Evaluated, rows: Sequence[Row], labels: Sequence[str]) -> float:
     """Return the share of rows whose own label word has the least loss among the labels."""
     asked = [Row(prompt=row.prompt, completion=label, where=row.where) for row in rows for label in labels]
-    found = losses(system, asked)
-    hits = 0
-    for index, row in enumerate(rows):
-        mine = found[index * len(labels) : (index + 1) * len(labels)]
-        hits += labels[min(range(len(labels)), key=mine.__getitem__)] == row.completion
-    return hits / len(rows)
-
-
-def rouge_scores(reference: str, answer: str) -> dict[str, float]:
-    """Return ROUGE-1, ROUGE-2 and ROUGE-L as F1 (Lin 2004), 0 to 1, on lower-case words without stemming."""
-    expected, found = words(reference), words(answer)
-    return {
-        "rouge1": _f1(_shared(expected, found, 1), len(expected), len(found)),
-        "rouge2": _f1(_shared(expected, found, 2), len(expected) - 1, len(found) - 1),
-        "rougeL": _f1(common_length(expected, found), len(expected), len(found)),
-    }
-
-
-def _shared(first: Sequence[str], second: Sequence[str], size: int) -> int:
-    def grams(text: Sequence[str]) -> Counter[tuple[str, ...]]:
-        return Counter(tuple(text[start : start + size]) for start in range(len(text) - size + 1))
-
-    return sum((grams(first) & grams(second)).values())
-
-
-def _f1(shared: int, expected: int, found: int) -> float:
-    return 2 * shared / (expected + found) if shared else 0.0
+    found = iter(losses(system, asked))
+    chosen = [chosen_label({label: next(found) for label in labels}) for _ in rows]
+    return accuracy([row.completion for row in rows], chosen)
 
 
 def summary_scores(system: Evaluated, rows: Sequence[Row], tokens: int) -> dict[str, float]:
     """Return the mean ROUGE scores of greedy summaries."""
-    found = [
-        rouge_scores(row.completion, answer) for row, answer in zip(rows, system.answers(rows, tokens), strict=True)
-    ]
+    found = [rouge_f1(row.completion, answer) for row, answer in zip(rows, system.answers(rows, tokens), strict=True)]
     return {name: mean([scores[name] for scores in found]) for name in found[0]}
