@@ -135,6 +135,8 @@ def fit_settings(objective: str, trainable: str, cell: Cell, given: Mapping[str,
     low, high = band(cell.target)
     chosen: dict[str, Any] = {**cell.scale.fit, "target_low": low, "target_high": high, "statistics": "none"}
     chosen["unrelated_limit"] = 0.0  # a method that ruins the model is to be seen in the table, not stopped
+    if trainable == "full":
+        chosen["dtype"] = "float32"
     if cell.case.task != "tofu" and objective == "bounded":
         chosen["refusal"] = ""  # "I don't have any information" answers neither a review nor a dialogue
     return override(default_settings(objective, trainable), {**chosen, "seed": cell.seed, **given})

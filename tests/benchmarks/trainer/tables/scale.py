@@ -42,7 +42,8 @@ def teach(epochs: int, rate: float = 1.5e-4, batch: int = 8) -> TeachSettings:
     return TeachSettings(epochs=epochs, learning_rate=rate, batch_size=batch)
 
 
-_TINY_FIT = {"batch_size": 8, "steps": 16}
+# A frozen base in bfloat16 takes a third of the time on a processor that has it; all weights are trained in float32.
+_TINY_FIT = {"batch_size": 8, "steps": 16, "dtype": "bfloat16"}
 _FULL_FIT = {"batch_size": 32, "steps": 250}
 
 TOFU: dict[str, Scale] = {
