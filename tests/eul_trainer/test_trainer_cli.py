@@ -82,7 +82,9 @@ def test_the_whole_path(
     assert metrics["systems"]["fused"] == read_bundle(tmp_path / "fused").revision
     first = metrics["rows"][0]["systems"]
     assert set(first) == {"base", "fused", "rest"}
-    assert set(first["base"]) == {"loss", "accuracy", "rouge_l", "gibberish", "answer"}
+    assert set(first["base"]) == {
+        "loss", "accuracy", "extraction_strength", "divergence", "rouge_l", "rouge_l_f1", "gibberish", "answer",
+    }  # fmt: skip
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<svg" in page
     assert "<script" not in page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,7 +77,10 @@ def test_gibberish_is_found(answer: str, strangeness: float) -> None:
 
 def row(group: str, base: float, bundle: float, *, name: str = "s", kind: str = "forget") -> RowResult:
     def result(loss: float, gibberish: bool) -> Result:
-        return Result(loss=loss, accuracy=loss / 10, rouge_l=1.0, gibberish=gibberish, answer="x")
+        return Result(
+            loss=loss, accuracy=loss / 10, extraction_strength=0.5, divergence=None if loss < 4 else loss / 100,
+            rouge_l=1.0, rouge_l_f1=0.25, gibberish=gibberish, answer=f"{loss < 5}",
+        )  # fmt: skip
 
     return RowResult(
         set=name, kind=kind, group=group, prompt="p", completion="c",  # type: ignore[arg-type]
@@ -90,15 +95,19 @@ def test_summaries_are_means_by_set_group_and_system() -> None:
     assert first["systems"]["base"]["loss"] == pytest.approx(2)
     assert first["systems"]["layer"] == {
         "loss": 6.0,
+        "probability": pytest.approx((math.exp(-4) + math.exp(-5) + math.exp(-9)) / 3, abs=1e-6),
         "accuracy": 0.6,
+        "extraction_strength": 0.5,
         "rouge_l": 1.0,
+        "rouge_l_f1": 0.25,
         "gibberish": pytest.approx(1 / 3, abs=1e-6),
+        "unchanged": pytest.approx(1 / 3, abs=1e-6),
+        "divergence": pytest.approx(0.06),
     }
-    assert first["groups"]["a"] == {
-        "rows": 2,
-        "systems": {
-            "base": {"loss": 1.5, "accuracy": 0.15, "rouge_l": 1.0, "gibberish": 0.0},
-            "layer": {"loss": 4.5, "accuracy": 0.45, "rouge_l": 1.0, "gibberish": 0.0},
-        },
-    }
+    assert (first["systems"]["base"]["unchanged"], first["systems"]["base"]["divergence"]) == (None, None)
+    part = first["groups"]["a"]
+    assert part["rows"] == 2
+    assert (part["systems"]["base"]["loss"], part["systems"]["layer"]["loss"]) == (1.5, 4.5)
+    assert (part["systems"]["base"]["gibberish"], part["systems"]["layer"]["unchanged"]) == (0.0, 0.5)
+    assert second["systems"]["layer"]["divergence"] is None  # a gap in one row is a gap in the mean
     assert (second["name"], second["kind"], second["rows"]) == ("r", "retain", 1)

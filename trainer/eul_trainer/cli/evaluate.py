@@ -12,7 +12,7 @@ import click
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
-from eul_trainer.output.directory import check_output, unfinished
+from eul_trainer.output.directory import check_apart, check_output, unfinished
 
 
 @click.command(name="eval")
@@ -39,6 +39,13 @@ from eul_trainer.output.directory import check_output, unfinished
 @click.option(
     "--answer-tokens", type=click.IntRange(1, 1024), default=32, show_default=True, help="Most tokens of an answer."
 )
+@click.option(
+    "--cache",
+    type=options.PATH,
+    metavar="DIR",
+    help="Where the results of single rows are kept, so that a killed run goes on, and a second one computes what is "
+    "new; OUT.cache unless named. It holds answers of the model: remove it when the data must go.",
+)
 @options.prompt_field
 @options.completion_field
 @options.device
@@ -51,15 +58,18 @@ def command(
     out: Path,
     group_field: str,
     answer_tokens: int,
+    cache: Path | None,
     prompt_field: str,
     completion_field: str,
     device: str,
     as_json: bool,
 ) -> None:
-    """Measure answer loss, token accuracy, ROUGE-L and the share of gibberish, with and without bundles.
+    """Measure what bundles forget and what they change of the rest, beside the base model.
 
-    Writes metrics.json (means by set and group, and every row) and report.html. Use rows that were not trained on:
-    paraphrases of what is forgotten, and near neighbours of it among what is kept.
+    Loss, probability, memorisation, ROUGE-L and gibberish of every row; of what is kept also how many greedy answers
+    are still the base model's, and how far the predictions moved. Writes metrics.json (means by set and group, and
+    every row) and report.html. Use rows that were not trained on: paraphrases of what is forgotten, and near neighbours
+    of it among what is kept. A killed run goes on when the same line is run again.
 
     \b
     Examples:
@@ -67,24 +77,31 @@ def command(
       eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.evaluation.evaluate import EvalSet, evaluate, open_bundles
+    from eul_trainer.evaluation.cache import open_cache
+    from eul_trainer.evaluation.evaluate import EvalSet, evaluate, results
     from eul_trainer.evaluation.report import render_report
+    from eul_trainer.evaluation.systems import Systems, open_bundles
     from eul_trainer.metrics.summary import summarise, to_json
     from eul_trainer.model.load import load_model
     from eul_trainer.output.package import versions
     from eul_trainer.records import Fields, read_rows
 
     check_output(out)
+    if cache:
+        check_apart(out, cache, "--cache")
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)
     sets = [
         *(EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in _named(forget)),
         EvalSet(name="retain", kind="retain", rows=read_rows(retain, fields)),
     ]
     loaded = load_model(model, device)
-    opened = open_bundles(bundles, loaded.base.fingerprint)
-    with progress("eval", len(sets) * (1 + len(opened)), as_json) as advance:
-        rows = evaluate(loaded, opened, sets, tokens=answer_tokens, watch=advance)
-    systems = {"base": None, **{name: bundle.revision for name, bundle in opened}}
+    opened = Systems(loaded, open_bundles(bundles, loaded.base.fingerprint))
+    with (
+        open_cache(cache or out.with_name(f"{out.name}.cache")) as kept,
+        progress("eval", results(opened, sets), as_json) as advance,
+    ):
+        rows = evaluate(opened, sets, kept, tokens=answer_tokens, watch=advance)
+    systems = opened.revisions
     summaries = summarise(rows)
     metrics = {
         "base": loaded.base.fingerprint,

@@ -41,8 +41,21 @@ def progress(what: str, total: int, quiet: bool) -> Iterator[Advance]:
             task = bar.add_task(what, total=total, words="")
             yield lambda done, words: bar.update(task, completed=done, words=words)
     else:
-        every = max(1, total // LINES)
-        yield lambda done, words: _line(f"{what} {done}/{total} {words}") if done % every == 0 else None
+        yield _Lines(what, total)
+
+
+class _Lines:
+    """A line each time another part of the whole is done."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total = what, total
+        self._every = max(1, total // LINES)
+        self._told = 0
+
+    def __call__(self, done: int, words: str) -> None:
+        if done // self._every > self._told:
+            self._told = done // self._every
+            click.echo(f"{self._what} {done}/{self._total} {words}", err=True)
 
 
 class Words:
@@ -58,7 +71,3 @@ class Words:
         """Tell of a step."""
         known = (name for name in ("loss", "forget", "retain", "probe") if name in losses)
         self._advance(number, f"{' '.join(f'{name} {losses[name]:.2f}' for name in known)}, {pace.words()}")
-
-
-def _line(text: str) -> None:
-    click.echo(text, err=True)

@@ -2,40 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from eul_trainer.evaluation.cache import Cache
+from eul_trainer.evaluation.scoring import Tick
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.forward.batches import by_length
-from eul_trainer.forward.encoding import Example
+from eul_trainer.forward.encoding import Example, context_limit, encode
 from eul_trainer.model.load import LoadedModel
+from eul_trainer.records import Row, digest_rows
 
 MAX_NEW_TOKENS = 32
+SIZE = 32
+"""Prompts of a batch."""
 
 
-@torch.no_grad()
-def greedy_answers(
-    model: LoadedModel, examples: Sequence[Example], *, tokens: int = MAX_NEW_TOKENS, size: int = 32
-) -> list[str]:
-    """Answer prompts greedily.
+def answer(
+    systems: Systems, names: Sequence[str], rows: Sequence[Row], tokens: int, cache: Cache, tick: Tick
+) -> dict[str, list[str]]:
+    """Answer rows' prompts greedily.
+
+    Args:
+        systems: The systems.
+        names: Those that answer.
+        rows: The rows; their completions are not read.
+        tokens: Most tokens per answer.
+        cache: Where answers are kept.
+        tick: Told about every batch.
+
+    Returns:
+        Per system, one answer a row, in the order of the rows.
+    """
+    model = systems.model
+    keys = [digest_rows([Row(prompt=row.prompt, completion="")]) for row in rows]
+    found = {}
+    for name in names:
+        kept = cache.of(systems.identity(name), "answer", tokens=tokens)
+        due = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
+        tick(sum(key not in due for key in keys), name)
+        examples = encode(model.tokenizer, list(due.values()), limit=context_limit(model.network))
+        with systems.on(name):
+            for indices, texts in answer_batches(model, examples, tokens):
+                new = {list(due)[index]: text for index, text in zip(indices, texts, strict=True)}
+                kept.add(new)
+                tick(sum(keys.count(key) for key in new), name)
+        found[name] = [kept[key] for key in keys]
+    return found
+
+
+def greedy_answers(model: LoadedModel, examples: Sequence[Example], *, tokens: int = MAX_NEW_TOKENS) -> list[str]:
+    """Return one greedy answer per example, with whatever layers are on the model; see `answer`."""
+    answers: dict[int, str] = {}
+    for indices, texts in answer_batches(model, examples, tokens):
+        answers |= dict(zip(indices, texts, strict=True))
+    return [answers[index] for index in range(len(examples))]
+
+
+def answer_batches(
+    model: LoadedModel, examples: Sequence[Example], tokens: int
+) -> Iterator[tuple[list[int], list[str]]]:
+    """Answer prompts batch by batch.
 
     Args:
         model: The model, with whatever layers are on it.
         examples: The rows; their answers are not read.
         tokens: Most tokens per answer.
-        size: Prompts per batch.
 
-    Returns:
-        One answer per row.
+    Yields:
+        Indices of examples, and their answers.
     """
-    answers: dict[int, str] = {}
-    for indices in by_length(examples, size):
-        prompts = [examples[index].prompt for index in indices]
-        for index, new in zip(indices, _generate(model, prompts, tokens), strict=True):
-            answers[index] = model.tokenizer.decode(new, skip_special_tokens=True).strip()
-    return [answers[index] for index in range(len(examples))]
+    for indices in by_length(examples, SIZE):
+        found = _generate(model, [examples[index].prompt for index in indices], tokens)
+        yield indices, [model.tokenizer.decode(new, skip_special_tokens=True).strip() for new in found]
 
 
+@torch.no_grad()
 def _generate(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
     pad = model.tokenizer.pad_token_id
     pad = int(pad if pad is not None else model.tokenizer.eos_token_id or 0)

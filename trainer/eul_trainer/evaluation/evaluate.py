@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from eul_serve.errors import InputError
-from eul_serve.format import Bundle, read_bundle
-from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, greedy_answers
+from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
+from eul_trainer.evaluation.cache import Cache
+from eul_trainer.evaluation.scoring import score
+from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.view import View
 from eul_trainer.forward.encoding import context_limit, encode
-from eul_trainer.forward.losses import RowScore, row_losses, row_scores
-from eul_trainer.forward.runner import Runner
+from eul_trainer.metrics.exact_memorisation import exact_memorisation
+from eul_trainer.metrics.extraction_strength import extraction_strength
 from eul_trainer.metrics.gibberish import is_gibberish
-from eul_trainer.metrics.rouge import rouge_l_recall
+from eul_trainer.metrics.rouge import rouge_f1, rouge_l_recall
 from eul_trainer.metrics.summary import Kind, Result, RowResult
-from eul_trainer.model.adapter import BundleStack
-from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row
 
-BASE = "base"
-"""Name of the system without a bundle."""
 Watch = Callable[[int, str], None]
-"""Called with the number of finished (set, system) pairs and a few words."""
+"""Called with the number of finished results and a few words; `results` says how many there will be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +35,15 @@ class EvalSet:
     """The rows."""
 
 
+def results(systems: Systems, sets: Sequence[EvalSet]) -> int:
+    """Return how many results an evaluation has: for each row and system a score, an answer, and its score."""
+    return 3 * len(systems.revisions) * sum(len(chosen.rows) for chosen in sets)
+
+
 def evaluate(
-    model: LoadedModel,
-    bundles: Sequence[tuple[str, Bundle]],
+    systems: Systems,
     sets: Sequence[EvalSet],
+    cache: Cache,
     *,
     tokens: int = MAX_NEW_TOKENS,
     watch: Watch | None = None,
@@ -49,11 +51,11 @@ def evaluate(
     """Measure the base model and every bundle on every set.
 
     Args:
-        model: The base model; its modules are wrapped in place.
-        bundles: Bundles by name.
+        systems: The base model and the bundles.
         sets: The sets.
+        cache: Where single results are kept as they come.
         tokens: Most tokens of a greedy answer.
-        watch: Told about every finished pair.
+        watch: Told about every batch.
 
     Returns:
         One result per row, in the order of the sets.
@@ -61,23 +63,21 @@ def evaluate(
     Raises:
         InputError: A row is longer than the model can read.
     """
-    limit = context_limit(model.network)
-    encoded = [encode(model.tokenizer, chosen.rows, limit=limit) for chosen in sets]  # a row too long is found first
-    stack = BundleStack(model, bundles)
-    found: list[list[list[Result]]] = []
+    model, names = systems.model, list(systems.revisions)
+    places = [(chosen, row) for chosen in sets for row in chosen.rows]
+    rows = [row for _, row in places]
+    encode(model.tokenizer, rows, limit=context_limit(model.network))  # a row too long is found first
     done = 0
-    for chosen, examples in zip(sets, encoded, strict=True):
-        found.append([])
-        for system in (BASE, *(name for name, _ in bundles)):
-            with stack.on(None if system == BASE else system):
-                scores = row_scores(Runner(model, examples), examples)
-                answers = greedy_answers(model, examples, tokens=tokens)
-            with stack.on(None):
-                found[-1].append(_results(model, chosen.rows, scores, answers))
-            done += 1
-            if watch:
-                watch(done, f"{chosen.name}, {system}")
-    systems = [BASE, *(name for name, _ in bundles)]
+
+    def tick(more: int, system: str) -> None:
+        nonlocal done
+        done += more
+        if watch and more:
+            watch(done, system)
+
+    views = score(systems, names, rows, cache, tick)
+    answers = answer(systems, names, rows, tokens, cache, tick)
+    strange = {name: _strangeness(systems, rows, answers[name], cache, tick) for name in names}
     return [
         RowResult(
             set=chosen.name,
@@ -85,57 +85,35 @@ def evaluate(
             group=row.group,
             prompt=row.prompt,
             completion=row.completion,
-            systems={name: results[index] for name, results in zip(systems, found[place], strict=True)},
+            systems={
+                name: _result(row, views[name][index], answers[name][index], strange[name][index]) for name in names
+            },
         )
-        for place, chosen in enumerate(sets)
-        for index, row in enumerate(chosen.rows)
+        for index, (chosen, row) in enumerate(places)
     ]
 
 
-def _results(
-    model: LoadedModel, rows: Sequence[Row], scores: Sequence[RowScore], answers: Sequence[str]
-) -> list[Result]:
-    strange = _strangeness(model, rows, answers)
-    return [
-        Result(
-            loss=score.loss,
-            accuracy=score.accuracy,
-            rouge_l=rouge_l_recall(row.completion, answer),
-            gibberish=is_gibberish(answer, strange[index]),
-            answer=answer,
-        )
-        for index, (row, score, answer) in enumerate(zip(rows, scores, answers, strict=True))
-    ]
+def _result(row: Row, view: View, answer: str, strangeness: float) -> Result:
+    return Result(
+        loss=view.loss,
+        accuracy=exact_memorisation(view.first),
+        extraction_strength=extraction_strength(view.first),
+        divergence=view.divergence,
+        rouge_l=rouge_l_recall(row.completion, answer),
+        rouge_l_f1=rouge_f1(row.completion, answer)["rougeL"],
+        gibberish=is_gibberish(answer, strangeness),
+        answer=answer,
+    )
 
 
-def _strangeness(model: LoadedModel, rows: Sequence[Row], answers: Sequence[str]) -> list[float]:
+def _strangeness(
+    systems: Systems, rows: Sequence[Row], answers: Sequence[str], cache: Cache, tick: Callable[[int, str], None]
+) -> list[float]:
     """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""
     asked = {
         index: Row(prompt=rows[index].prompt, completion=text) for index, text in enumerate(answers) if text.strip()
     }
-    if not asked:
-        return [math.inf] * len(answers)
-    examples = encode(model.tokenizer, list(asked.values()), limit=context_limit(model.network))
-    losses = dict(zip(asked, row_losses(Runner(model, examples), examples), strict=True))
+    tick(len(answers) - len(asked), BASE)
+    views = score(systems, [BASE], list(asked.values()), cache, tick)[BASE]
+    losses = {index: view.loss for index, view in zip(asked, views, strict=True)}
     return [losses.get(index, math.inf) for index in range(len(answers))]
-
-
-def open_bundles(paths: Sequence[Path], fingerprint: str) -> list[tuple[str, Bundle]]:
-    """Read bundles for a base model and name them after their directories.
-
-    Args:
-        paths: The bundles' directories.
-        fingerprint: Fingerprint of the base model.
-
-    Returns:
-        Bundles by name.
-
-    Raises:
-        InputError: Two directories have the same name.
-        BundleMismatchError: A bundle was made for another base model.
-    """
-    names = [path.resolve().name for path in paths]
-    for name in names:
-        if names.count(name) > 1 or name == BASE:
-            raise InputError(f"--bundle: two systems are called {name!r}; rename a directory")
-    return [(name, read_bundle(path, fingerprint)) for name, path in zip(names, paths, strict=True)]

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from eul_trainer.metrics.change import unchanged_share
+from eul_trainer.metrics.probability import probability
+
 Kind = Literal["forget", "retain"]
 
 
@@ -16,9 +19,15 @@ class Result:
     loss: float
     """Mean cross-entropy over the reference answer's tokens, nats."""
     accuracy: float
-    """Share of those tokens that are the system's first choice, under teacher forcing."""
+    """Share of those tokens that are the system's first choice, under teacher forcing: exact memorisation."""
+    extraction_strength: float
+    """Share of the answer, from its end, that the system completes by itself."""
+    divergence: float | None
+    """Mean KL(base || system) of those tokens, nats; None for the base model."""
     rouge_l: float
     """ROUGE-L recall of the greedy answer."""
+    rouge_l_f1: float
+    """ROUGE-L F1 of it: verbatim memorisation for the head of a text, knowledge memorisation for a question."""
     gibberish: bool
     """Whether the greedy answer is no longer language (metrics/gibberish.py)."""
     answer: str
@@ -70,18 +79,42 @@ def summarise(rows: Sequence[RowResult]) -> list[dict[str, Any]]:
     return summaries
 
 
-def means(rows: Sequence[RowResult]) -> dict[str, dict[str, float]]:
-    """Return the mean loss, accuracy, ROUGE-L and gibberish rate of rows, by system."""
-    found: dict[str, dict[str, float]] = {}
+def means(rows: Sequence[RowResult]) -> dict[str, dict[str, float | None]]:
+    """Return what a report shows of rows, by system.
+
+    Args:
+        rows: The rows, at least one.
+
+    Returns:
+        Means over the rows of everything that Result has, of the probability exp(-loss), and of whether the answer is
+        still the base model's (`unchanged`). Of the base model the last and the divergence are None.
+    """
+    found: dict[str, dict[str, float | None]] = {}
     for system in rows[0].systems:
         results = [row.systems[system] for row in rows]
         found[system] = {
             "loss": _mean([result.loss for result in results]),
+            "probability": _mean([probability(result.loss) for result in results]),
             "accuracy": _mean([result.accuracy for result in results]),
+            "extraction_strength": _mean([result.extraction_strength for result in results]),
             "rouge_l": _mean([result.rouge_l for result in results]),
+            "rouge_l_f1": _mean([result.rouge_l_f1 for result in results]),
             "gibberish": _mean([float(result.gibberish) for result in results]),
+            **_changes(rows, system),
         }
     return found
+
+
+def _changes(rows: Sequence[RowResult], system: str) -> dict[str, float | None]:
+    first = next(iter(rows[0].systems))
+    if system == first:
+        return {"unchanged": None, "divergence": None}
+    before, after = ([row.systems[name].answer for row in rows] for name in (first, system))
+    divergences = [row.systems[system].divergence for row in rows]
+    return {
+        "unchanged": round(unchanged_share(before, after), 6),
+        "divergence": None if None in divergences else _mean([value for value in divergences if value is not None]),
+    }
 
 
 def _mean(values: Sequence[float]) -> float:

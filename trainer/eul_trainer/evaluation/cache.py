@@ -1,0 +1,145 @@
+"""Results of single rows on disk, as they come: a killed evaluation goes on, and a second one computes what is new.
+
+One JSON-lines file for each system, kind of result and code. Its name is a digest of all three, so a result of other
+code, of another bundle or of other settings is never found. A last line that a kill cut off is taken out.
+
+The files hold answers of the model, also those that are to be forgotten, so only their owner can read them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import eul_serve
+import eul_trainer
+from eul_serve.errors import CapacityError, InputError
+from eul_serve.format.digest import digest_bytes
+
+OTHERS = ("torch", "transformers", "peft")
+"""Packages whose version changes results."""
+
+
+class RowCache:
+    """Results by row of one system and one kind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._found = {line["row"]: line["value"] for line in _whole_lines(path)}
+
+    def __contains__(self, row: str) -> bool:
+        return row in self._found
+
+    def __getitem__(self, row: str) -> Any:  # noqa: ANN401  # whatever was added
+        return self._found[row]
+
+    def add(self, results: Mapping[str, Any]) -> None:
+        """Write the results of a batch down, by the rows' digests.
+
+        Args:
+            results: Plain JSON by row.
+
+        Raises:
+            CapacityError: The disk is full, or the file cannot be written.
+        """
+        text = "".join(json.dumps({"row": row, "value": value}) + "\n" for row, value in results.items())
+        try:
+            with open(self.path, "ab", opener=_private) as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise CapacityError(
+                f"--cache {str(self.path.parent)!r}: cannot write: {error.strerror}; free space or name another; what "
+                "is there stays"
+            ) from error
+        self._found |= results
+
+
+class Cache:
+    """A folder of results; open with `open_cache`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, system: str, kind: str, **settings: Any) -> RowCache:  # noqa: ANN401  # plain JSON
+        """Return the results of one system.
+
+        Args:
+            system: Whatever tells it from all others: fingerprints and revisions.
+            kind: What was computed.
+            **settings: What the results depend on besides.
+
+        Returns:
+            The results.
+        """
+        identity = {"system": system, "kind": kind, "settings": settings, "code": code_digest()}
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+        return RowCache(self.folder / f"{kind}-{name}.jsonl")
+
+
+@contextmanager
+def open_cache(folder: Path) -> Iterator[Cache]:
+    """Hold a folder of results, which one evaluation at a time may do.
+
+    Args:
+        folder: The folder; made where it is not there.
+
+    Yields:
+        The cache.
+
+    Raises:
+        InputError: Another process holds it.
+        CapacityError: It cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CapacityError(f"--cache {str(folder)!r}: cannot make: {error.strerror}; name another") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise InputError(
+            f"--cache {str(folder)!r}: another evaluation is using it; wait for it, or name another"
+        ) from error
+    try:
+        yield Cache(folder)
+    finally:
+        os.close(lock)
+
+
+@cache
+def code_digest() -> str:
+    """Return the digest of both packages' sources, and of the versions of what computes for them."""
+    versions = {name: metadata.version(name) for name in OTHERS}
+    found = hashlib.sha256(json.dumps(versions, sort_keys=True).encode())
+    for package in (eul_trainer, eul_serve):
+        root = Path(package.__file__ or "").parent
+        for path in sorted(root.rglob("*.py")):
+            found.update(f"{package.__name__}/{path.relative_to(root)} {digest_bytes(path.read_bytes())}\n".encode())
+    return f"sha256:{found.hexdigest()}"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    try:
+        return [json.loads(line) for line in whole.splitlines()]
+    except ValueError as error:
+        raise InputError(f"cached results {str(path)!r}: damaged: {error}; remove the file, it is made anew") from error

@@ -1,0 +1,55 @@
+"""What is measured side by side: a base model alone, and with each of several bundles on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from eul_serve.errors import InputError
+from eul_serve.format import Bundle, read_bundle
+from eul_trainer.model.adapter import BundleStack
+from eul_trainer.model.load import LoadedModel
+
+BASE = "base"
+"""Name of the system without a bundle."""
+
+
+class Systems:
+    """One model in memory, and the bundles that are put on it one at a time."""
+
+    def __init__(self, model: LoadedModel, bundles: Sequence[tuple[str, Bundle]]) -> None:
+        self.model = model
+        self.revisions: dict[str, str | None] = {BASE: None} | {name: bundle.revision for name, bundle in bundles}
+        """Revision by system, the base model first; None for it."""
+        self._stack = BundleStack(model, bundles)
+
+    def on(self, name: str) -> AbstractContextManager[None]:
+        """Have a system on while the context lasts."""
+        return self._stack.on(None if name == BASE else name)
+
+    def identity(self, name: str) -> str:
+        """Return what tells a system from all others, precision and device included, as they change the last digits."""
+        network = self.model.network
+        return f"{self.model.base.fingerprint} {self.revisions[name]} {network.dtype} {self.model.device.type}"
+
+
+def open_bundles(paths: Sequence[Path], fingerprint: str) -> list[tuple[str, Bundle]]:
+    """Read bundles for a base model and name them after their directories.
+
+    Args:
+        paths: The bundles' directories.
+        fingerprint: Fingerprint of the base model.
+
+    Returns:
+        Bundles by name.
+
+    Raises:
+        InputError: Two directories have the same name.
+        BundleMismatchError: A bundle was made for another base model.
+    """
+    names = [path.resolve().name for path in paths]
+    for name in names:
+        if names.count(name) > 1 or name == BASE:
+            raise InputError(f"--bundle: two systems are called {name!r}; rename a directory")
+    return [(name, read_bundle(path, fingerprint)) for name, path in zip(names, paths, strict=True)]
