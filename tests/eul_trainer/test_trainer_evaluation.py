@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,8 @@ import torch
 
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format import Bundle, read_bundle
-from eul_trainer.evaluation.cache import RowCache, open_cache
-from eul_trainer.evaluation.evaluate import EvalSet, evaluate, results
+from eul_trainer.evaluation.cache import Cache, RowCache, open_cache
+from eul_trainer.evaluation.evaluate import EvalSet, Evaluation, Evaluator
 from eul_trainer.evaluation.scoring import score
 from eul_trainer.evaluation.systems import BASE, Systems
 from eul_trainer.evaluation.view import CHUNK
@@ -70,6 +70,15 @@ def test_views_equal_those_of_one_row_at_a_time(systems: Systems, data: Path, tm
     assert views["layer"][0] == views["layer"][13]
 
 
+def evaluate(
+    systems: Systems, sets: Sequence[EvalSet], cache: Cache, watch: Callable[[int, str], None] | None = None
+) -> Evaluation:
+    evaluator = Evaluator(sets, cache, tokens=4)
+    evaluator.watch = watch
+    evaluator.measure(systems)
+    return evaluator.finish(systems)
+
+
 def lines(folder: Path) -> Counter[tuple[str, str]]:
     """How often each row's result was written, by file."""
     return Counter(
@@ -84,8 +93,8 @@ def test_a_second_evaluation_computes_what_is_new(systems: Systems, data: Path, 
     sets = [EvalSet(name="first", kind="forget", rows=rows), EvalSet(name="again", kind="retain", rows=rows[:3])]
     told: list[int] = []
     with open_cache(tmp_path / "cache") as cache:
-        once = evaluate(systems, sets, cache, tokens=4, watch=lambda done, name: told.append(done))
-    assert told[-1] == results(systems, sets) == 3 * 2 * 15
+        once = evaluate(systems, sets, cache, watch=lambda done, name: told.append(done))
+        assert told[-1] == Evaluator(sets, cache).total(2) == 3 * 2 * 15
     assert told == sorted(told)
     before = lines(tmp_path / "cache")
     assert set(before.values()) == {1}
@@ -93,12 +102,12 @@ def test_a_second_evaluation_computes_what_is_new(systems: Systems, data: Path, 
         for parameter in systems.model.network.parameters():
             parameter.zero_()
     with open_cache(tmp_path / "cache") as cache:
-        twice = evaluate(systems, sets, cache, tokens=4)
+        twice = evaluate(systems, sets, cache)
     assert twice == once
     assert lines(tmp_path / "cache") == before
     more = [*sets, EvalSet(name="new", kind="retain", rows=[Row(prompt="Who?", completion="Nobody.")])]
     with open_cache(tmp_path / "cache") as cache:
-        last = evaluate(systems, more, cache, tokens=4)[-1]
+        last = evaluate(systems, more, cache).rows[-1]
     assert last.systems[BASE].loss == pytest.approx(
         torch.log(torch.tensor(len(systems.model.tokenizer))).item(), rel=0.1
     )

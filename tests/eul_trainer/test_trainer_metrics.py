@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eul_trainer.metrics.gibberish import is_gibberish
+from eul_trainer.metrics.result import Result, RowResult
 from eul_trainer.metrics.rouge import common_length, rouge_l_recall, words
-from eul_trainer.metrics.summary import Result, RowResult, summarise
+from eul_trainer.metrics.summary import summarise
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,7 @@ def test_summaries_are_means_by_set_group_and_system() -> None:
         "gibberish": pytest.approx(1 / 3, abs=1e-6),
         "unchanged": pytest.approx(1 / 3, abs=1e-6),
         "divergence": pytest.approx(0.06),
+        "truth_ratio": None,
     }
     assert (first["systems"]["base"]["unchanged"], first["systems"]["base"]["divergence"]) == (None, None)
     part = first["groups"]["a"]

@@ -29,6 +29,8 @@ class Fields:
     """Field with the answer."""
     group: str | None = None
     """Field with the row's group, for evaluation; a row without it is in the group `all`."""
+    extra: tuple[str, ...] = ()
+    """Further fields that are kept where a row has them, as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ class Row:
     where: str = field(default="", compare=False)
     """File and line that it was read from, for messages."""
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """Further keys that a data builder writes beside the three; reading passes them over."""
+    """Further keys that a data builder writes beside the three; reading keeps those it is asked for."""
 
 
 def read_rows(path: Path, fields: Fields | None = None) -> list[Row]:
@@ -118,6 +120,7 @@ def _parse(found: dict[str, Any], where: str, fields: Fields) -> Row:
         completion=text_field(found, fields.completion, where, "--completion-field"),
         group=str(group),
         where=where,
+        extra={name: found[name] for name in fields.extra if name in found},
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from eul_serve.format import read_base
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
@@ -34,6 +35,13 @@ from eul_trainer.output.directory import check_apart, check_output, unfinished
     help="JSON lines that should be forgotten; may be given more than once.",
 )
 @options.retain
+@click.option(
+    "--unseen",
+    type=options.PATH,
+    metavar="FILE",
+    help="JSON lines of the same kind as those to forget that the model never saw, for membership inference.",
+)
+@click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten.")
 @options.out
 @click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
 @click.option(
@@ -55,6 +63,8 @@ def command(
     bundles: tuple[Path, ...],
     forget: tuple[Path, ...],
     retain: Path,
+    unseen: Path | None,
+    twin: str | None,
     out: Path,
     group_field: str,
     answer_tokens: int,
@@ -78,44 +88,39 @@ def command(
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.cache import open_cache
-    from eul_trainer.evaluation.evaluate import EvalSet, evaluate, results
+    from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
+    from eul_trainer.evaluation.ratios import FIELDS
+    from eul_trainer.evaluation.record import metrics
     from eul_trainer.evaluation.report import render_report
-    from eul_trainer.evaluation.systems import Systems, open_bundles
-    from eul_trainer.metrics.summary import summarise, to_json
-    from eul_trainer.model.load import load_model
-    from eul_trainer.output.package import versions
+    from eul_trainer.evaluation.systems import TWIN, Systems, open_bundles
+    from eul_trainer.model.load import load_model, resolve
     from eul_trainer.records import Fields, read_rows
 
     check_output(out)
     if cache:
         check_apart(out, cache, "--cache")
-    fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)
+    fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
     sets = [
         *(EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in _named(forget)),
         EvalSet(name="retain", kind="retain", rows=read_rows(retain, fields)),
+        *([EvalSet(name="unseen", kind="unseen", rows=read_rows(unseen, fields))] if unseen else []),
     ]
-    loaded = load_model(model, device)
-    opened = Systems(loaded, open_bundles(bundles, loaded.base.fingerprint))
-    with (
-        open_cache(cache or out.with_name(f"{out.name}.cache")) as kept,
-        progress("eval", results(opened, sets), as_json) as advance,
-    ):
-        rows = evaluate(opened, sets, kept, tokens=answer_tokens, watch=advance)
-    systems = opened.revisions
-    summaries = summarise(rows)
-    metrics = {
-        "base": loaded.base.fingerprint,
-        "systems": systems,
-        "sets": summaries,
-        "rows": to_json(rows),
-        "versions": versions(),
-    }
-    page = render_report(rows, systems, loaded.base.fingerprint)
-    _write(out, {"metrics.json": json.dumps(metrics, indent=1, sort_keys=True) + "\n", "report.html": page})
+    opened = open_bundles(bundles, read_base(resolve(model)).fingerprint)
+    with open_cache(cache or out.with_name(f"{out.name}.cache")) as kept:
+        evaluator = Evaluator(sets, kept, tokens=answer_tokens)
+        with progress("eval", evaluator.total(1 + len(opened) + bool(twin)), as_json) as evaluator.watch:
+            if twin:  # first, so that one model at a time is in memory
+                evaluator.measure(Systems(load_model(twin, device), []), TWIN)
+            systems = Systems(load_model(model, device), opened)
+            evaluator.measure(systems)
+            evaluation = evaluator.finish(systems)
+    found = metrics(evaluation, systems)
+    page = render_report(evaluation.rows, found["systems"], found["base"])
+    _write(out, {"metrics.json": json.dumps(found, indent=1, sort_keys=True) + "\n", "report.html": page})
     if as_json:
-        emit({"path": str(out), "systems": systems, "sets": summaries})
+        emit({"path": str(out), **{name: found[name] for name in ("systems", "sets", "comparisons", "gaps")}})
         return
-    for summary in summaries:
+    for summary in found["sets"]:
         losses = ", ".join(f"{name} {numbers['loss']:.3f}" for name, numbers in summary["systems"].items())
         click.echo(f"{summary['name']} ({summary['kind']}, {summary['rows']} rows): loss {losses}")
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
@@ -127,7 +132,7 @@ def _named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     for path in paths:
         stem = path.name.split(".")[0] or path.name
         taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
-        names.append(f"{stem}-{taken + 1}" if taken or stem == "retain" else stem)
+        names.append(f"{stem}-{taken + 1}" if taken or stem in ("retain", "unseen") else stem)
     return list(zip(names, paths, strict=True))
 
 

@@ -1,26 +1,26 @@
-"""Measuring a model with and without bundles, on what is to be forgotten and on what is to be kept."""
+"""Measuring a model with and without bundles, and a twin, on what is to be forgotten and what is to be kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
 from eul_trainer.evaluation.cache import Cache
+from eul_trainer.evaluation.ratios import ratios, variants
 from eul_trainer.evaluation.scoring import score
-from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.systems import BASE, TWIN, Systems
 from eul_trainer.evaluation.view import View
-from eul_trainer.forward.encoding import context_limit, encode
 from eul_trainer.metrics.exact_memorisation import exact_memorisation
 from eul_trainer.metrics.extraction_strength import extraction_strength
 from eul_trainer.metrics.gibberish import is_gibberish
+from eul_trainer.metrics.result import Kind, Result, RowResult
 from eul_trainer.metrics.rouge import rouge_f1, rouge_l_recall
-from eul_trainer.metrics.summary import Kind, Result, RowResult
 from eul_trainer.records import Row
 
 Watch = Callable[[int, str], None]
-"""Called with the number of finished results and a few words; `results` says how many there will be."""
+"""Called with the number of finished results and the system's name; `Evaluator.total` says how many there will be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,90 +30,123 @@ class EvalSet:
     name: str
     """Its name in the report."""
     kind: Kind
-    """Whether they are to be forgotten or kept."""
+    """Whether they are to be forgotten, to be kept, or were never seen."""
     rows: Sequence[Row]
     """The rows."""
 
 
-def results(systems: Systems, sets: Sequence[EvalSet]) -> int:
-    """Return how many results an evaluation has: for each row and system a score, an answer, and its score."""
-    return 3 * len(systems.revisions) * sum(len(chosen.rows) for chosen in sets)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What was measured."""
+
+    rows: Sequence[RowResult]
+    """The rows, in the order of the sets."""
+    views: Mapping[str, Sequence[View]]
+    """Each system's view of each of them."""
 
 
-def evaluate(
-    systems: Systems,
-    sets: Sequence[EvalSet],
-    cache: Cache,
-    *,
-    tokens: int = MAX_NEW_TOKENS,
-    watch: Watch | None = None,
-) -> list[RowResult]:
-    """Measure the base model and every bundle on every set.
+class Evaluator:
+    """Collects what systems make of the same rows: `measure` for each model in memory, then `finish`.
 
     Args:
-        systems: The base model and the bundles.
         sets: The sets.
         cache: Where single results are kept as they come.
         tokens: Most tokens of a greedy answer.
-        watch: Told about every batch.
-
-    Returns:
-        One result per row, in the order of the sets.
 
     Raises:
-        InputError: A row is longer than the model can read.
+        InputError: A row's paraphrased or wrong answers are malformed.
     """
-    model, names = systems.model, list(systems.revisions)
-    places = [(chosen, row) for chosen in sets for row in chosen.rows]
-    rows = [row for _, row in places]
-    encode(model.tokenizer, rows, limit=context_limit(model.network))  # a row too long is found first
-    done = 0
 
-    def tick(more: int, system: str) -> None:
-        nonlocal done
-        done += more
-        if watch and more:
-            watch(done, system)
+    def __init__(self, sets: Sequence[EvalSet], cache: Cache, *, tokens: int = MAX_NEW_TOKENS) -> None:
+        self.watch: Watch | None = None
+        """Told about every batch."""
+        self._places = [(chosen, row) for chosen in sets for row in chosen.rows]
+        self._rows = [row for _, row in self._places]
+        self._variants = [variants(row) for row in self._rows]
+        self._cache, self._tokens = cache, tokens
+        self._views: dict[str, list[View]] = {}
+        self._ratios: dict[str, list[dict[str, float | None]]] = {}
+        self._answers: dict[str, list[str]] = {}
+        self._done = 0
 
-    views = score(systems, names, rows, cache, tick)
-    answers = answer(systems, names, rows, tokens, cache, tick)
-    strange = {name: _strangeness(systems, rows, answers[name], cache, tick) for name in names}
-    return [
-        RowResult(
-            set=chosen.name,
-            kind=chosen.kind,
-            group=row.group,
-            prompt=row.prompt,
-            completion=row.completion,
-            systems={
-                name: _result(row, views[name][index], answers[name][index], strange[name][index]) for name in names
-            },
+    def total(self, systems: int) -> int:
+        """Return how many results so many systems have: scores of rows and variants, answers, and their scores."""
+        return systems * (3 * len(self._rows) + sum(map(len, self._variants)))
+
+    def measure(self, systems: Systems, name: str | None = None) -> None:
+        """Score and answer all rows.
+
+        Args:
+            systems: A model and its bundles.
+            name: Another name for the model alone, such as TWIN.
+
+        Raises:
+            InputError: A row is longer than the model can read.
+        """
+        names = list(systems.revisions)
+        flat = [*self._rows, *(row for group in self._variants for row in group)]
+        views = score(systems, names, flat, self._cache, self._tick)  # a row too long is found first
+        answers = answer(systems, names, self._rows, self._tokens, self._cache, self._tick)
+        for system in names:
+            called = name if name and system == BASE else system
+            self._views[called] = views[system][: len(self._rows)]
+            self._answers[called] = answers[system]
+            rest = iter(views[system][len(self._rows) :])
+            self._ratios[called] = [ratios([next(rest) for _ in group]) for group in self._variants]
+
+    def finish(self, systems: Systems) -> Evaluation:
+        """Have the base model judge all answers, and put everything together.
+
+        Args:
+            systems: The base model.
+
+        Returns:
+            What was measured, the base model first and a twin last.
+        """
+        names = sorted(self._views, key=lambda name: (name != BASE, name == TWIN))
+        strange = {name: self._strangeness(systems, self._answers[name]) for name in names}
+        rows = [
+            RowResult(
+                set=chosen.name,
+                kind=chosen.kind,
+                group=row.group,
+                prompt=row.prompt,
+                completion=row.completion,
+                systems={name: self._result(name, index, strange[name][index]) for name in names},
+            )
+            for index, (chosen, row) in enumerate(self._places)
+        ]
+        return Evaluation(rows=rows, views={name: self._views[name] for name in names})
+
+    def _tick(self, more: int, system: str) -> None:
+        self._done += more
+        if self.watch and more:
+            self.watch(self._done, system)
+
+    def _result(self, name: str, index: int, strangeness: float) -> Result:
+        row, view, text = self._rows[index], self._views[name][index], self._answers[name][index]
+        found = self._ratios[name][index]
+        return Result(
+            loss=view.loss,
+            accuracy=exact_memorisation(view.first),
+            extraction_strength=extraction_strength(view.first),
+            divergence=view.divergence,
+            rouge_l=rouge_l_recall(row.completion, text),
+            rouge_l_f1=rouge_f1(row.completion, text)["rougeL"],
+            gibberish=is_gibberish(text, strangeness),
+            answer=text,
+            truth_ratio=found["geometric"],
+            truth_ratio_arithmetic=found["arithmetic"],
         )
-        for index, (chosen, row) in enumerate(places)
-    ]
 
-
-def _result(row: Row, view: View, answer: str, strangeness: float) -> Result:
-    return Result(
-        loss=view.loss,
-        accuracy=exact_memorisation(view.first),
-        extraction_strength=extraction_strength(view.first),
-        divergence=view.divergence,
-        rouge_l=rouge_l_recall(row.completion, answer),
-        rouge_l_f1=rouge_f1(row.completion, answer)["rougeL"],
-        gibberish=is_gibberish(answer, strangeness),
-        answer=answer,
-    )
-
-
-def _strangeness(
-    systems: Systems, rows: Sequence[Row], answers: Sequence[str], cache: Cache, tick: Callable[[int, str], None]
-) -> list[float]:
-    """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""
-    asked = {
-        index: Row(prompt=rows[index].prompt, completion=text) for index, text in enumerate(answers) if text.strip()
-    }
-    tick(len(answers) - len(asked), BASE)
-    views = score(systems, [BASE], list(asked.values()), cache, tick)[BASE]
-    losses = {index: view.loss for index, view in zip(asked, views, strict=True)}
-    return [losses.get(index, math.inf) for index in range(len(answers))]
+    def _strangeness(self, systems: Systems, answers: Sequence[str]) -> list[float]:
+        """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""
+        asked = {
+            index: Row(prompt=self._rows[index].prompt, completion=text)
+            for index, text in enumerate(answers)
+            if text.strip()
+        }
+        self._tick(len(answers) - len(asked), BASE)
+        views = score(systems, [BASE], list(asked.values()), self._cache, self._tick)[BASE]
+        losses = {index: view.loss for index, view in zip(asked, views, strict=True)}
+        return [losses.get(index, math.inf) for index in range(len(answers))]

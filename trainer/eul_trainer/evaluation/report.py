@@ -7,7 +7,8 @@ from typing import Any
 
 from eul_trainer.evaluation.page import render
 from eul_trainer.evaluation.plots import loss_bars
-from eul_trainer.metrics.summary import RowResult, summarise
+from eul_trainer.metrics.result import RowResult
+from eul_trainer.metrics.summary import summarise
 
 SHOWN_ROWS = 12
 """Answers that the page shows of each set."""

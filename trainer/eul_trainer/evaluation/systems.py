@@ -11,8 +11,8 @@ from eul_serve.format import Bundle, read_bundle
 from eul_trainer.model.adapter import BundleStack
 from eul_trainer.model.load import LoadedModel
 
-BASE = "base"
-"""Name of the system without a bundle."""
+BASE, TWIN = "base", "twin"
+"""Names of the system without a bundle, and of a model that was taught the same without the forgotten rows."""
 
 
 class Systems:
@@ -50,6 +50,6 @@ def open_bundles(paths: Sequence[Path], fingerprint: str) -> list[tuple[str, Bun
     """
     names = [path.resolve().name for path in paths]
     for name in names:
-        if names.count(name) > 1 or name == BASE:
+        if names.count(name) > 1 or name in (BASE, TWIN):
             raise InputError(f"--bundle: two systems are called {name!r}; rename a directory")
     return [(name, read_bundle(path, fingerprint)) for name, path in zip(names, paths, strict=True)]

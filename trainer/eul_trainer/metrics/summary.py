@@ -3,53 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from eul_trainer.metrics.change import unchanged_share
 from eul_trainer.metrics.probability import probability
-
-Kind = Literal["forget", "retain"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """How one system answers one row."""
-
-    loss: float
-    """Mean cross-entropy over the reference answer's tokens, nats."""
-    accuracy: float
-    """Share of those tokens that are the system's first choice, under teacher forcing: exact memorisation."""
-    extraction_strength: float
-    """Share of the answer, from its end, that the system completes by itself."""
-    divergence: float | None
-    """Mean KL(base || system) of those tokens, nats; None for the base model."""
-    rouge_l: float
-    """ROUGE-L recall of the greedy answer."""
-    rouge_l_f1: float
-    """ROUGE-L F1 of it: verbatim memorisation for the head of a text, knowledge memorisation for a question."""
-    gibberish: bool
-    """Whether the greedy answer is no longer language (metrics/gibberish.py)."""
-    answer: str
-    """The greedy answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowResult:
-    """One row, and how each system answers it."""
-
-    set: str
-    """Name of the row's set."""
-    kind: Kind
-    """Whether the set is to be forgotten or kept."""
-    group: str
-    """The row's group within the set."""
-    prompt: str
-    """The question."""
-    completion: str
-    """The reference answer."""
-    systems: dict[str, Result]
-    """Results by system: `base`, and the bundles by name."""
+from eul_trainer.metrics.result import Result, RowResult
+from eul_trainer.metrics.truth_ratio import near_one, true_better
 
 
 def summarise(rows: Sequence[RowResult]) -> list[dict[str, Any]]:
@@ -83,44 +42,48 @@ def means(rows: Sequence[RowResult]) -> dict[str, dict[str, float | None]]:
     """Return what a report shows of rows, by system.
 
     Args:
-        rows: The rows, at least one.
+        rows: The rows, at least one, of one kind.
 
     Returns:
-        Means over the rows of everything that Result has, of the probability exp(-loss), and of whether the answer is
-        still the base model's (`unchanged`). Of the base model the last and the divergence are None.
+        Means over the rows. None stands for what has no value: `unchanged` and `divergence` of the base model, the
+        divergence of a twin, and the truth ratio where a row has no wrong answers. The truth ratio is the mean of
+        near_one on what is to be forgotten, and of true_better elsewhere.
     """
-    found: dict[str, dict[str, float | None]] = {}
-    for system in rows[0].systems:
-        results = [row.systems[system] for row in rows]
-        found[system] = {
-            "loss": _mean([result.loss for result in results]),
-            "probability": _mean([probability(result.loss) for result in results]),
-            "accuracy": _mean([result.accuracy for result in results]),
-            "extraction_strength": _mean([result.extraction_strength for result in results]),
-            "rouge_l": _mean([result.rouge_l for result in results]),
-            "rouge_l_f1": _mean([result.rouge_l_f1 for result in results]),
-            "gibberish": _mean([float(result.gibberish) for result in results]),
-            **_changes(rows, system),
-        }
-    return found
-
-
-def _changes(rows: Sequence[RowResult], system: str) -> dict[str, float | None]:
-    first = next(iter(rows[0].systems))
-    if system == first:
-        return {"unchanged": None, "divergence": None}
-    before, after = ([row.systems[name].answer for row in rows] for name in (first, system))
-    divergences = [row.systems[system].divergence for row in rows]
     return {
-        "unchanged": round(unchanged_share(before, after), 6),
-        "divergence": None if None in divergences else _mean([value for value in divergences if value is not None]),
+        system: {**_of_results([row.systems[system] for row in rows]), **_others(rows, system)}
+        for system in rows[0].systems
     }
+
+
+def _of_results(results: Sequence[Result]) -> dict[str, float | None]:
+    return {
+        "loss": _mean([result.loss for result in results]),
+        "probability": _mean([probability(result.loss) for result in results]),
+        "accuracy": _mean([result.accuracy for result in results]),
+        "extraction_strength": _mean([result.extraction_strength for result in results]),
+        "rouge_l": _mean([result.rouge_l for result in results]),
+        "rouge_l_f1": _mean([result.rouge_l_f1 for result in results]),
+        "gibberish": _mean([float(result.gibberish) for result in results]),
+        "divergence": _mean_of_all([result.divergence for result in results]),
+    }
+
+
+def _others(rows: Sequence[RowResult], system: str) -> dict[str, float | None]:
+    first = next(iter(rows[0].systems))
+    before, after = ([row.systems[name].answer for row in rows] for name in (first, system))
+    score = near_one if rows[0].kind == "forget" else true_better
+    ratios = [row.systems[system].truth_ratio for row in rows]
+    return {
+        "unchanged": None if system == first else round(unchanged_share(before, after), 6),
+        "truth_ratio": _mean_of_all([None if ratio is None else score(ratio) for ratio in ratios]),
+    }
+
+
+def _mean_of_all(values: Sequence[float | None]) -> float | None:
+    """Return the mean, or None where one value is missing: a mean over what is left would hide the gap."""
+    known = [value for value in values if value is not None]
+    return _mean(known) if len(known) == len(values) else None
 
 
 def _mean(values: Sequence[float]) -> float:
     return round(sum(values) / len(values), 6)
-
-
-def to_json(rows: Sequence[RowResult]) -> list[dict[str, Any]]:
-    """Return the rows as plain JSON."""
-    return [asdict(row) for row in rows]

@@ -1,0 +1,131 @@
+"""What single rows cannot say: systems beside a twin, forgotten rows beside unseen ones, the utility of what is kept.
+
+Whatever has no value is a gap with its reason, never a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from eul_trainer.evaluation.evaluate import Evaluation
+from eul_trainer.evaluation.systems import TWIN
+from eul_trainer.evaluation.view import View
+from eul_trainer.metrics.forget_quality import forget_quality
+from eul_trainer.metrics.membership import scores
+from eul_trainer.metrics.membership.auc import area
+from eul_trainer.metrics.membership.privleak import privleak
+from eul_trainer.metrics.membership.tokens import TokenView
+from eul_trainer.metrics.model_utility import SetUtility, model_utility
+from eul_trainer.metrics.result import RowResult
+from eul_trainer.metrics.summary import means
+from eul_trainer.metrics.twin_distance import twin_distance
+from eul_trainer.metrics.undefined import UndefinedError
+
+SHARES = ("probability", "accuracy", "extraction_strength", "rouge_l", "rouge_l_f1", "truth_ratio")
+"""Measures between 0 and 1, of which the distance to the twin is the mean."""
+ATTACKS = {"loss": scores.loss, "zlib": scores.zlib, "min_k": scores.min_k, "min_k_plus": scores.min_k_plus}
+"""Attacks that see one row under one model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Comparisons, and what could not be compared."""
+
+    found: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """Plain JSON by system, set and measure."""
+    gaps: list[dict[str, str]] = field(default_factory=list)
+    """Per gap: system, set, measure, why."""
+
+    def put(self, system: str, chosen: str, measure: str, compute: Callable[..., Any], *given: Any) -> None:  # noqa: ANN401
+        """Note what a function of (system, *given) returns, or why it has no value."""
+        try:
+            self.found.setdefault(system, {}).setdefault(chosen, {})[measure] = compute(system, *given)
+        except UndefinedError as error:
+            self.gaps.append({"system": system, "set": chosen, "measure": measure, "why": str(error)})
+
+
+def compare(evaluation: Evaluation) -> Comparison:
+    """Compare every system with the twin, and forgotten rows with unseen ones.
+
+    Args:
+        evaluation: What was measured.
+
+    Returns:
+        The comparisons.
+    """
+    found = Comparison()
+    for system in evaluation.views:
+        beside_twin = TWIN in evaluation.views and system != TWIN
+        for name in dict.fromkeys(row.set for row in evaluation.rows):
+            places = [place for place, row in enumerate(evaluation.rows) if row.set == name]
+            forgotten = evaluation.rows[places[0]].kind == "forget"
+            if beside_twin:
+                found.put(system, name, "twin_distance", _distance, [evaluation.rows[place] for place in places])
+            if beside_twin and forgotten:
+                found.put(system, name, "forget_quality", _quality, [evaluation.rows[place] for place in places])
+            for attack in (*ATTACKS, "reference") if forgotten else ():
+                found.put(system, name, f"membership_{attack}", _attack, evaluation, places, attack)
+        found.put(system, "retain", "model_utility", _utility, evaluation.rows)
+    return found
+
+
+def _distance(system: str, rows: Sequence[RowResult]) -> dict[str, Any]:
+    found = means(rows)
+    sides = [{name: value for name in SHARES if (value := found[side][name]) is not None} for side in (system, TWIN)]
+    return asdict(twin_distance(*sides))
+
+
+def _quality(system: str, rows: Sequence[RowResult]) -> dict[str, Any]:
+    sides = [[value for row in rows if (value := row.systems[side].truth_ratio) is not None] for side in (system, TWIN)]
+    return asdict(forget_quality(*sides))
+
+
+def _attack(system: str, evaluation: Evaluation, places: Sequence[int], attack: str) -> dict[str, Any]:
+    """Return the area of an attack on forgotten against unseen rows, and PrivLeak where there is a twin."""
+    unseen = [place for place, row in enumerate(evaluation.rows) if row.kind == "unseen"]
+    found = area(_scores(evaluation, system, places, attack), _scores(evaluation, system, unseen, attack))
+    leak = None
+    if TWIN in evaluation.views and system != TWIN and attack != "reference":
+        twin = area(_scores(evaluation, TWIN, places, attack), _scores(evaluation, TWIN, unseen, attack))
+        leak = privleak(found.value, twin.value) if twin.value < 1 else None
+    return {**asdict(found), "privleak": leak}
+
+
+def _scores(evaluation: Evaluation, system: str, places: Sequence[int], attack: str) -> list[float]:
+    if attack != "reference":
+        return [ATTACKS[attack](_tokens(evaluation, system, place)) for place in places]
+    if TWIN not in evaluation.views or system == TWIN:
+        raise UndefinedError("membership by a reference: there is no model that never saw the rows; give --twin")
+    return [scores.reference(_tokens(evaluation, system, place), _tokens(evaluation, TWIN, place)) for place in places]
+
+
+def _tokens(evaluation: Evaluation, system: str, place: int) -> TokenView:
+    view: View = evaluation.views[system][place]
+    return TokenView(
+        text=evaluation.rows[place].completion,
+        logprobs=view.logprobs,
+        means=view.means,
+        deviations=view.deviations,
+    )
+
+
+def _utility(system: str, rows: Sequence[RowResult]) -> float:
+    """Return model utility over the groups of what is kept: TOFU's three sets, where groups are named after them."""
+    kept = [row for row in rows if row.kind == "retain"]
+    parts = []
+    for group in dict.fromkeys(row.group for row in kept):
+        found = means([row for row in kept if row.group == group])[system]
+        if found["truth_ratio"] is None:
+            raise UndefinedError(
+                f"model utility: rows of group {group!r} lack paraphrased and wrong answers; give rows that have both"
+            )
+        parts.append(
+            SetUtility(
+                probability=found["probability"] or 0.0,
+                rouge_l=found["rouge_l"] or 0.0,
+                truth_ratio=found["truth_ratio"],
+            )
+        )
+    return model_utility(parts)
