@@ -12,6 +12,7 @@ import pytest
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle
+from eul_trainer.cli import main as cli
 from eul_trainer.evaluation.comparison import compare
 from eul_trainer.evaluation.evaluate import Evaluation
 from eul_trainer.evaluation.ratios import ratios, variants
@@ -133,7 +134,7 @@ def test_reading_keeps_the_fields_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_eval_beside_a_twin_and_unseen_rows(
     tiny_model: Path, other_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path,
-    trainer: RunTrainer,
+    trainer: RunTrainer, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     def with_wrong(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "paraphrased_answer": "That is red.", "perturbed_answers": ["It is blue.", "It is a fish."]}
@@ -158,6 +159,14 @@ def test_eval_beside_a_twin_and_unseen_rows(
     assert forgotten["twin_distance"]["mean"] > 0
     assert found["comparisons"]["base"]["retain"]["model_utility"] == 0  # a random model repeats no word
     assert [gap["measure"] for gap in found["gaps"]] == ["membership_reference"]
+    verdict = found["verdicts"]["layer"]
+    assert not verdict["passed"]
+    assert "alice: answers are no language" in verdict["sentence"]  # of a random model
+    line = ["eval", "--model", tiny_model, "--bundle", bundle.path, "--forget", forget, "--retain", retain]
+    more = ["--unseen", data / "second.jsonl", "--answer-tokens", "4", "--cache", tmp_path / "report.cache"]
+    assert cli.run([*map(str, [*line, *more, "--out", tmp_path / "strict", "--enforce"])]) == 1
+    assert "layer fails: " in capsys.readouterr().err
+    assert (tmp_path / "strict" / "metrics.json").exists()  # what was measured is kept
     assert "twin" in (tmp_path / "report" / "report.html").read_text()
     losses = {name: part["loss"] for name, part in found["sets"][0]["systems"].items()}
     assert losses["twin"] != pytest.approx(losses["base"], abs=1e-3)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
+from eul_serve.errors import EulError
 from eul_serve.format import read_base
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
 from eul_trainer.output.directory import check_apart, check_output, unfinished
+
+TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
+"""What --json prints of metrics.json."""
 
 
 @click.command(name="eval")
@@ -42,6 +47,13 @@ from eul_trainer.output.directory import check_apart, check_output, unfinished
     help="JSON lines of the same kind as those to forget that the model never saw, for membership inference.",
 )
 @click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten.")
+@click.option(
+    "--policy",
+    type=options.PATH,
+    metavar="FILE",
+    help="Rules with two sides that say whether a bundle passes (TOML); the built-in ones unless given.",
+)
+@click.option("--enforce", is_flag=True, help="Exit with status 1 where a bundle does not pass.")
 @options.out
 @click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
 @click.option(
@@ -65,6 +77,8 @@ def command(
     retain: Path,
     unseen: Path | None,
     twin: str | None,
+    policy: Path | None,
+    enforce: bool,
     out: Path,
     group_field: str,
     answer_tokens: int,
@@ -89,6 +103,7 @@ def command(
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.cache import open_cache
     from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
+    from eul_trainer.evaluation.policy import DEFAULT, read_policy
     from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.evaluation.record import metrics
     from eul_trainer.evaluation.report import render_report
@@ -99,6 +114,7 @@ def command(
     check_output(out)
     if cache:
         check_apart(out, cache, "--cache")
+    rules = read_policy(policy or DEFAULT)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
     sets = [
         *(EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in _named(forget)),
@@ -114,15 +130,24 @@ def command(
             systems = Systems(load_model(model, device), opened)
             evaluator.measure(systems)
             evaluation = evaluator.finish(systems)
-    found = metrics(evaluation, systems)
+    found = metrics(evaluation, systems, rules)
     page = render_report(evaluation.rows, found["systems"], found["base"])
     _write(out, {"metrics.json": json.dumps(found, indent=1, sort_keys=True) + "\n", "report.html": page})
     if as_json:
-        emit({"path": str(out), **{name: found[name] for name in ("systems", "sets", "comparisons", "gaps")}})
-        return
+        emit({"path": str(out), **{name: found[name] for name in TOLD}})
+    else:
+        _tell(out, found)
+    failed = [verdict["sentence"] for verdict in found["verdicts"].values() if not verdict["passed"]]
+    if enforce and failed:
+        raise EulError("; ".join(failed))
+
+
+def _tell(out: Path, found: Mapping[str, Any]) -> None:
     for summary in found["sets"]:
         losses = ", ".join(f"{name} {numbers['loss']:.3f}" for name, numbers in summary["systems"].items())
         click.echo(f"{summary['name']} ({summary['kind']}, {summary['rows']} rows): loss {losses}")
+    for verdict in found["verdicts"].values():
+        click.echo(verdict["sentence"])
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
 
 

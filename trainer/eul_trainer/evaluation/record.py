@@ -6,30 +6,36 @@ from typing import Any
 
 from eul_trainer.evaluation.comparison import compare
 from eul_trainer.evaluation.evaluate import Evaluation
+from eul_trainer.evaluation.policy import Policy
 from eul_trainer.evaluation.systems import Systems
+from eul_trainer.evaluation.verdict import judge
 from eul_trainer.metrics.result import to_json
 from eul_trainer.metrics.summary import summarise
 from eul_trainer.output.package import versions
 
 
-def metrics(evaluation: Evaluation, systems: Systems) -> dict[str, Any]:
+def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[str, Any]:
     """Return the record of an evaluation.
 
     Args:
         evaluation: What was measured.
         systems: The base model and the bundles.
+        policy: What the bundles are judged by.
 
     Returns:
         Fingerprint of the base model; revision by system, None for one without a bundle; summaries of the sets;
-        comparisons and gaps; rows; versions.
+        comparisons and gaps; verdicts on the bundles and the policy's digest; rows; versions.
     """
     comparison = compare(evaluation)
-    return {
+    found: dict[str, Any] = {
         "base": systems.model.base.fingerprint,
         "systems": {name: systems.revisions.get(name) for name in evaluation.views},
         "sets": summarise(evaluation.rows),
         "comparisons": comparison.found,
         "gaps": comparison.gaps,
+        "policy": policy.digest,
         "rows": to_json(evaluation.rows),
         "versions": versions(),
     }
+    bundles = [name for name, revision in found["systems"].items() if revision]
+    return found | {"verdicts": {name: judge(found, name, policy).to_json() for name in bundles}}
