@@ -24,7 +24,7 @@ from .conftest import RunTrainer, write_rows
 
 
 def view(loss: float) -> View:
-    return View(logprobs=[-loss], first=[loss < 1], means=[-2.0], deviations=[1.0])
+    return View(logprobs=[-loss], ranks=[int(loss >= 1)], means=[-2.0], deviations=[1.0])
 
 
 def result(loss: float, ratio: float | None = None) -> Result:

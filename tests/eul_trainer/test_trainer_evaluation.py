@@ -58,7 +58,9 @@ def test_views_equal_those_of_one_row_at_a_time(systems: Systems, data: Path, tm
             expected = found.gather(1, targets[:, None])[:, 0]
             torch.testing.assert_close(torch.tensor(view.logprobs), expected, rtol=1e-4, atol=1e-4)
             assert view.loss == pytest.approx(-expected.mean().item(), rel=1e-4)
-            assert list(view.first) == (found.argmax(1) == targets).tolist()
+            assert view.first == (found.argmax(1) == targets).tolist()
+            order = found.argsort(1, descending=True)
+            assert view.ranks == pytest.approx((order == targets[:, None]).int().argmax(1).tolist(), abs=1)  # near ties
             mean = (found.exp() * found).sum(1)
             deviation = ((found.exp() * found.square()).sum(1) - mean.square()).clamp_min(0).sqrt()
             torch.testing.assert_close(torch.tensor(view.means), mean, rtol=1e-4, atol=1e-4)

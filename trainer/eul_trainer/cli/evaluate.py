@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from eul_serve.errors import EulError
-from eul_serve.format import read_base
 from eul_trainer.cli import options
+from eul_trainer.cli.evaluating import Asked, forget_sets, run_evaluation
 from eul_trainer.cli.main import emit
-from eul_trainer.cli.progress import progress
 from eul_trainer.output.directory import check_apart, check_output, unfinished
 
 TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
@@ -101,14 +100,11 @@ def command(
       eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
-    from eul_trainer.evaluation.cache import open_cache
-    from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
+    from eul_trainer.evaluation.evaluate import EvalSet
     from eul_trainer.evaluation.policy import DEFAULT, read_policy
     from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.evaluation.record import metrics
     from eul_trainer.evaluation.report import render_report
-    from eul_trainer.evaluation.systems import TWIN, Systems, open_bundles
-    from eul_trainer.model.load import load_model, resolve
     from eul_trainer.records import Fields, read_rows
 
     check_output(out)
@@ -117,19 +113,20 @@ def command(
     rules = read_policy(policy or DEFAULT)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
     sets = [
-        *(EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in _named(forget)),
+        *forget_sets(forget, fields),
         EvalSet(name="retain", kind="retain", rows=read_rows(retain, fields)),
         *([EvalSet(name="unseen", kind="unseen", rows=read_rows(unseen, fields))] if unseen else []),
     ]
-    opened = open_bundles(bundles, read_base(resolve(model)).fingerprint)
-    with open_cache(cache or out.with_name(f"{out.name}.cache")) as kept:
-        evaluator = Evaluator(sets, kept, tokens=answer_tokens)
-        with progress("eval", evaluator.total(1 + len(opened) + bool(twin)), as_json) as evaluator.watch:
-            if twin:  # first, so that one model at a time is in memory
-                evaluator.measure(Systems(load_model(twin, device), []), TWIN)
-            systems = Systems(load_model(model, device), opened)
-            evaluator.measure(systems)
-            evaluation = evaluator.finish(systems)
+    asked = Asked(
+        model=model,
+        bundles=bundles,
+        twin=twin,
+        cache=cache or out.with_name(f"{out.name}.cache"),
+        tokens=answer_tokens,
+        device=device,
+        quiet=as_json,
+    )
+    evaluation, systems = run_evaluation("eval", asked, sets)
     found = metrics(evaluation, systems, rules)
     page = render_report(evaluation.rows, found["systems"], found["base"])
     _write(out, {"metrics.json": json.dumps(found, indent=1, sort_keys=True) + "\n", "report.html": page})
@@ -149,16 +146,6 @@ def _tell(out: Path, found: Mapping[str, Any]) -> None:
     for verdict in found["verdicts"].values():
         click.echo(verdict["sentence"])
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
-
-
-def _named(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Name each file's set after the file, with a number where two files share a name."""
-    names: list[str] = []
-    for path in paths:
-        stem = path.name.split(".")[0] or path.name
-        taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
-        names.append(f"{stem}-{taken + 1}" if taken or stem in ("retain", "unseen") else stem)
-    return list(zip(names, paths, strict=True))
 
 
 def _write(out: Path, files: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "revoke": "eul_trainer.cli.revoke",
     "batch": "eul_trainer.cli.batch",
     "eval": "eul_trainer.cli.evaluate",
+    "attack": "eul_trainer.cli.attack",
 }
 
 

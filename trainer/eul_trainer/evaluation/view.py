@@ -18,8 +18,8 @@ class View:
 
     logprobs: Sequence[float]
     """Log-probability of the token, nats."""
-    first: Sequence[bool]
-    """Whether the token is the first choice."""
+    ranks: Sequence[int]
+    """How many tokens are likelier: 0 is the first choice."""
     means: Sequence[float]
     """Mean of the log-probability over the vocabulary, weighted by the probabilities, nats."""
     deviations: Sequence[float]
@@ -31,6 +31,11 @@ class View:
     def loss(self) -> float:
         """Mean loss of the tokens, nats."""
         return -sum(self.logprobs) / len(self.logprobs)
+
+    @property
+    def first(self) -> list[bool]:
+        """Whether each token is the first choice."""
+        return [rank == 0 for rank in self.ranks]
 
     def to_json(self) -> dict[str, Any]:
         """Return the view as plain JSON."""
@@ -47,7 +52,7 @@ class TokenSums:
     """What is kept of the distributions of several tokens, each (T,)."""
 
     logprobs: torch.Tensor
-    first: torch.Tensor
+    ranks: torch.Tensor
     means: torch.Tensor
     deviations: torch.Tensor
     divergences: torch.Tensor | None
@@ -56,7 +61,7 @@ class TokenSums:
         """Return the view of the row whose tokens these are, (T,), boolean."""
         return View(
             logprobs=self.logprobs[mine].tolist(),
-            first=self.first[mine].tolist(),
+            ranks=self.ranks[mine].tolist(),
             means=self.means[mine].tolist(),
             deviations=self.deviations[mine].tolist(),
             divergence=None if self.divergences is None else self.divergences[mine].mean().item(),
@@ -80,8 +85,8 @@ def token_sums(
     parts = list(_parts(head, hidden, targets, base))
     joined = [torch.cat(found).cpu() for found in zip(*(part[:4] for part in parts), strict=True)]
     divergences = None if base is None else torch.cat([part[4] for part in parts]).cpu()
-    logprobs, first, means, deviations = joined
-    return TokenSums(logprobs=logprobs, first=first, means=means, deviations=deviations, divergences=divergences)
+    logprobs, ranks, means, deviations = joined
+    return TokenSums(logprobs=logprobs, ranks=ranks, means=means, deviations=deviations, divergences=divergences)
 
 
 def _parts(
@@ -98,4 +103,4 @@ def _parts(
         if base is not None:
             expected = head(base[place]).float().log_softmax(1)
             divergence = (expected.exp() * (expected - logprobs)).sum(1)
-        yield chosen, logprobs.argmax(1) == targets[place], means, spread, divergence
+        yield chosen, (logprobs > chosen[:, None]).sum(1), means, spread, divergence

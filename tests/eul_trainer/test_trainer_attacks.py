@@ -1,0 +1,103 @@
+"""Attacks: what each makes of a row by hand, the share that comes back, and the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eul_serve.format import Bundle
+from eul_trainer.attacks.prompts import SHOTS, WORDS, PromptAttack, prompt_attacks
+from eul_trainer.attacks.result import AttackResult
+from eul_trainer.records import Row
+
+from .conftest import RunTrainer
+
+ROWS = [
+    Row(prompt="Who {is} Ann?", completion="Ann is a painter from Rome.", group="a", where="f:1"),
+    Row(prompt="Who is Bob?", completion="A sailor."),
+    Row(prompt="Who is Eve?", completion="Nobody knows."),
+]
+
+
+def named(seed: int = 0) -> dict[str, PromptAttack]:
+    return {attack.name: attack for attack in prompt_attacks(seed)}
+
+
+def test_formats_change_the_question_alone() -> None:
+    for name, attack in named().items():
+        if not name.startswith("format-"):
+            continue
+        assert attack.budget == 0
+        made = attack.make(ROWS)
+        for row, found in zip(ROWS, made, strict=True):
+            assert found is not None
+            assert found.prompt != row.prompt
+            assert row.prompt.casefold() in found.prompt.casefold()  # braces in a question stay as they are
+            assert (found.completion, found.group, found.where) == (row.completion, row.group, row.where)
+    assert named()["format-capitals"].make(ROWS[1:])[0] == Row(prompt="WHO IS BOB?", completion="A sailor.")
+
+
+def test_a_prefix_gives_words_of_the_answer_and_asks_for_the_rest() -> None:
+    found = named()["prefix-2"].make(ROWS)
+    assert found[0] is not None
+    assert found[0].completion == "a painter from Rome."
+    assert 'begins with "Ann is"' in found[0].prompt
+    assert found[1] is None  # two words: nothing is left
+    assert [named()[f"prefix-{count}"].budget for count in WORDS] == list(WORDS)
+
+
+def test_examples_are_other_rows_with_their_answers() -> None:
+    found = named()["examples-1"].make(ROWS)
+    for row, made in zip(ROWS, found, strict=True):
+        assert made is not None
+        assert made.completion == row.completion
+        assert made.prompt.endswith(f"Question: {row.prompt}\nAnswer:")
+        assert row.completion not in made.prompt
+        assert sum(other.completion in made.prompt for other in ROWS) == 1
+    assert named()["examples-3"].make(ROWS) == [None] * 3
+    assert named()["examples-1"].make(ROWS) == found
+    many = [Row(prompt=f"{number}?", completion=f"It is {number}.") for number in range(40)]
+    assert named(1)["examples-1"].make(many) != named(0)["examples-1"].make(many)
+    assert [named()[f"examples-{count}"].budget for count in SHOTS] == list(SHOTS)
+    twice = [ROWS[1], ROWS[1]]
+    assert named()["examples-1"].make(twice) == [None, None]  # the same question would give the answer away
+
+
+def test_the_share_that_comes_back_lies_between_the_twin_and_the_base_model() -> None:
+    def result(layer: float, twin: float | None, base: float = 0.9) -> AttackResult:
+        systems = {"base": {"rouge_l": base}, "layer": {"rouge_l": layer}}
+        if twin is not None:
+            systems["twin"] = {"rouge_l": twin}
+        return AttackResult(kind="prompts", name="n", budget=0, set="s", rows=3, systems=systems)
+
+    assert result(0.3, 0.1).recovered("layer")["rouge_l"] == pytest.approx(0.25)
+    assert result(0.0, 0.1).recovered("layer")["rouge_l"] == pytest.approx(-0.125)  # less than one who never knew
+    assert result(0.3, 0.1).recovered("layer")["probability"] is None
+    assert result(0.3, None).recovered("layer")["rouge_l"] is None
+    assert result(0.3, 0.1).recovered("base")["rouge_l"] == 1
+    assert result(0.3, 0.86).recovered("layer")["rouge_l"] is None  # nothing to bring back
+    assert result(0.3, 0.1).to_json()["recovered"]["twin"]["rouge_l"] == 0
+
+
+def test_attack_prompts_writes_what_every_way_of_asking_brings_back(
+    tiny_model: Path, other_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path,
+    trainer: RunTrainer,
+) -> None:  # fmt: skip
+    rows = (data / "first.jsonl").read_text().splitlines()[:2]
+    (tmp_path / "alice.jsonl").write_text("\n".join(rows) + "\n")
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    found = trainer("attack", "prompts", "--model", tiny_model, "--bundle", bundle.path,
+                    "--forget", tmp_path / "alice.jsonl", "--twin", other_model, "--answer-tokens", "3",
+                    "--out", tmp_path / "attacked")  # fmt: skip
+    assert json.loads((tmp_path / "attacked" / "attack.json").read_text())["attacks"] == found["attacks"]
+    by_name = {attack["name"]: attack for attack in found["attacks"]}
+    # Answers have five words and there are two rows, so eight known words and three examples have no row left.
+    assert set(by_name) == {"plain", *named()} - {"prefix-8", "examples-3", "examples-5"}
+    assert by_name["prefix-2"]["budget"] == 2
+    assert {attack["rows"] for attack in found["attacks"]} == {2}
+    assert set(by_name["plain"]["systems"]) == {"base", "layer", "twin"}
+    losses = {name: attack["systems"]["base"]["loss"] for name, attack in by_name.items()}
+    assert len({round(loss, 4) for loss in losses.values()}) > 5  # they ask differently

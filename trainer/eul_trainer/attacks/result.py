@@ -1,0 +1,52 @@
+"""What an attack brought back: measures of each system under it, and where they lie between not knowing and knowing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LEAST_GAP = 0.05
+"""Least difference between the two ends, in the measure's unit: where they are nearer, nothing can be brought back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackResult:
+    """One attack on one set of forgotten rows."""
+
+    kind: str
+    """The attack's family, such as `prompts`."""
+    name: str
+    """Its name."""
+    budget: float
+    """What it costs the attacker, in the unit of its family: words, rows, steps, bits or answers."""
+    set: str
+    """The forgotten rows' set."""
+    rows: int
+    """Rows that were asked."""
+    systems: Mapping[str, Mapping[str, float | None]]
+    """Measures by system."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain JSON, with the share brought back by system and measure."""
+        return {**asdict(self), "recovered": {name: self.recovered(name) for name in self.systems}}
+
+    def recovered(self, system: str, measures: Sequence[str] = ("probability", "rouge_l")) -> dict[str, float | None]:
+        """Return how much of what the base model knows the attack brings out of a system.
+
+        Args:
+            system: The system.
+            measures: Measures that are higher for those who know.
+
+        Returns:
+            By measure: 0 where the system does as the twin does under the same attack, 1 where it does as the base
+            model does; None where there is no twin, or the two ends are hardly apart.
+        """
+        return {measure: self._share(system, measure) for measure in measures}
+
+    def _share(self, system: str, measure: str) -> float | None:
+        ends = [self.systems.get(name, {}).get(measure) for name in ("twin", "base")]
+        found = self.systems[system].get(measure)
+        if found is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] < LEAST_GAP:
+            return None
+        return round((found - ends[0]) / (ends[1] - ends[0]), 6)

@@ -1,0 +1,82 @@
+"""What the commands that measure bundles share: reading sets, and running an evaluation with progress and a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eul_serve.format import read_base
+from eul_trainer.cli.progress import progress
+
+if TYPE_CHECKING:
+    from eul_trainer.evaluation.evaluate import EvalSet, Evaluation
+    from eul_trainer.evaluation.systems import Systems
+    from eul_trainer.records import Fields
+
+RESERVED = ("retain", "unseen")
+"""Names of sets that no file of rows to forget gives its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is measured, and how."""
+
+    model: str
+    """The base model."""
+    bundles: Sequence[Path]
+    """Bundles to measure beside it."""
+    twin: str | None
+    """A model that was taught the same without what is to be forgotten."""
+    cache: Path
+    """Where results of single rows are kept."""
+    tokens: int
+    """Most tokens of a greedy answer."""
+    device: str
+    """Where to compute."""
+    quiet: bool
+    """Whether to show no progress."""
+
+
+def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Evaluation, Systems]:
+    """Measure a base model, bundles and a twin, one model at a time in memory.
+
+    Args:
+        what: What the progress is called.
+        asked: What is measured.
+        sets: The rows.
+
+    Returns:
+        What was measured, and the base model with its bundles.
+    """
+    from eul_trainer.evaluation.cache import open_cache
+    from eul_trainer.evaluation.evaluate import Evaluator
+    from eul_trainer.evaluation.systems import TWIN, Systems, open_bundles
+    from eul_trainer.model.load import load_model, resolve
+
+    opened = open_bundles(asked.bundles, read_base(resolve(asked.model)).fingerprint)
+    with open_cache(asked.cache) as kept:
+        evaluator = Evaluator(sets, kept, tokens=asked.tokens)
+        total = evaluator.total(1 + len(opened) + bool(asked.twin))
+        with progress(what, total, asked.quiet) as evaluator.watch:
+            if asked.twin:
+                evaluator.measure(Systems(load_model(asked.twin, asked.device), []), TWIN)
+            systems = Systems(load_model(asked.model, asked.device), opened)
+            evaluator.measure(systems)
+            return evaluator.finish(systems), systems
+
+
+def forget_sets(paths: Sequence[Path], fields: Fields) -> list[EvalSet]:
+    """Read files of rows to forget; each set is named after its file, with a number where two share a name."""
+    from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.records import read_rows
+
+    names: list[str] = []
+    for path in paths:
+        stem = path.name.split(".")[0] or path.name
+        taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+        names.append(f"{stem}-{taken + 1}" if taken or stem in RESERVED else stem)
+    return [
+        EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in zip(names, paths, strict=True)
+    ]
