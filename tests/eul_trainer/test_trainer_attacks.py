@@ -7,10 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eul_serve.format import Bundle
 from eul_trainer.attacks.prompts import SHOTS, WORDS, PromptAttack, prompt_attacks
 from eul_trainer.attacks.result import AttackResult
+from eul_trainer.attacks.rounding import PARTS, round_network, round_weights
+from eul_trainer.evaluation.systems import Systems
+from eul_trainer.model.load import load_model
 from eul_trainer.records import Row
 
 from .conftest import RunTrainer
@@ -80,6 +86,56 @@ def test_the_share_that_comes_back_lies_between_the_twin_and_the_base_model() ->
     assert result(0.3, 0.1).recovered("base")["rouge_l"] == 1
     assert result(0.3, 0.86).recovered("layer")["rouge_l"] is None  # nothing to bring back
     assert result(0.3, 0.1).to_json()["recovered"]["twin"]["rouge_l"] == 0
+
+
+def test_rounding_by_hand() -> None:
+    """Four bits have 7 steps on each side: of 7, 3.4 and -0.6 the nearest are 7, 3 and -1; each row has its scale."""
+    weight = torch.tensor([[7.0, 3.4, -0.6], [0.7, 0.34, -0.06], [0.0, 0.0, 0.0]])
+    expected = torch.tensor([[7.0, 3.0, -1.0], [0.7, 0.3, -0.1], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(round_weights(weight, 4), expected)
+    torch.testing.assert_close(round_weights(weight.T, 4, dim=0), expected.T)
+    assert round_weights(weight.bfloat16(), 8).dtype == torch.bfloat16
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=4), st.sampled_from([2, 4, 8]))
+def test_rounding_twice_changes_nothing_more_and_never_moves_far(values: list[float], bits: int) -> None:
+    weight = torch.tensor([values])
+    once = round_weights(weight, bits)
+    torch.testing.assert_close(round_weights(once, bits), once)
+    assert (once - weight).abs().max() <= weight.abs().max() / (2 ** (bits - 1) - 1) / 2 + 1e-5
+
+
+def test_a_network_is_rounded_where_it_should_be(
+    tiny_model: Path, make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    counts = {}
+    for part in PARTS:
+        systems = Systems(load_model(str(tiny_model)), [("layer", bundle)])
+        network = systems.model.network
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        counts[part] = round_network(network, 4, part)
+        changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+        assert any("eul_" in name for name in changed) == (part != "base")
+        assert any("q_proj" in name for name in changed) == (part != "layer")
+        assert not any("embed" in name or "head" in name or "norm" in name for name in changed)
+    assert counts["both"] == counts["base"] + counts["layer"]
+
+
+def test_attack_rounding_writes_a_result_for_each_part_and_bits(
+    tiny_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path, trainer: RunTrainer
+) -> None:
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    found = trainer("attack", "rounding", "--model", tiny_model, "--bundle", bundle.path, "--forget",
+                    data / "first.jsonl", "--answer-tokens", "2", "--out", tmp_path / "attacked")  # fmt: skip
+    assert [(attack["name"], attack["budget"]) for attack in found["attacks"]] == [
+        ("plain", 32), ("base-8", 8), ("base-4", 4), ("layer-8", 8), ("layer-4", 4), ("both-8", 8), ("both-4", 4),
+    ]  # fmt: skip
+    base = {attack["name"]: attack["systems"]["base"]["loss"] for attack in found["attacks"]}
+    layer = {attack["name"]: attack["systems"]["layer"]["loss"] for attack in found["attacks"]}
+    assert base["layer-4"] == base["plain"] != base["base-8"] != base["base-4"]
+    assert layer["plain"] != layer["layer-4"] != layer["both-4"]
+    assert base["both-4"] == base["base-4"]
 
 
 def test_attack_prompts_writes_what_every_way_of_asking_brings_back(

@@ -1,4 +1,6 @@
 """Attacks: ways to bring back what a bundle hides, each with a budget, each saying how much comes back.
 
-prompts.py    other words, other formats, the beginning of the answer, examples: everything a caller can type
+prompts.py    other formats, the beginning of the answer, examples: what a caller can type; asking.py runs them
+rounding.py   weights in 8 and 4 bits
+result.py     what came back, beside a twin and the base model
 """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from eul_trainer.attacks.prompts import PromptAttack
-from eul_trainer.attacks.result import AttackResult
+from eul_trainer.attacks.result import AttackResult, set_results
 from eul_trainer.evaluation.evaluate import EvalSet, Evaluation
-from eul_trainer.metrics.summary import means
 from eul_trainer.records import Row
 
 PLAIN = "plain"
@@ -48,22 +48,11 @@ def results(evaluation: Evaluation, sets: Sequence[EvalSet], attacks: Sequence[P
     Returns:
         One result per set and attack, the plain question first.
     """
-    budgets = {PLAIN: 0, **{attack.name: attack.budget for attack in attacks}}
     found = []
     for chosen in sets:
-        for name, budget in budgets.items():
-            if rows := [row for row in evaluation.rows if row.set == _name(chosen.name, name)]:
-                found.append(
-                    AttackResult(
-                        kind="prompts",
-                        name=name,
-                        budget=budget,
-                        set=chosen.name,
-                        rows=len(rows),
-                        systems=means(rows),
-                    )
-                )
-    return found
+        for name, budget in [(PLAIN, 0), *((attack.name, attack.budget) for attack in attacks)]:
+            found += set_results(evaluation, _name(chosen.name, name), "prompts", name, budget)
+    return [replace(result, set=result.set.removesuffix(f", {result.name}")) for result in found]
 
 
 def _name(chosen: str, attack: str) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from eul_trainer.evaluation.evaluate import Evaluation
+from eul_trainer.metrics.summary import means
+
 LEAST_GAP = 0.05
 """Least difference between the two ends, in the measure's unit: where they are nearer, nothing can be brought back."""
 
@@ -50,3 +53,22 @@ class AttackResult:
         if found is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] < LEAST_GAP:
             return None
         return round((found - ends[0]) / (ends[1] - ends[0]), 6)
+
+
+def set_results(evaluation: Evaluation, chosen: str, kind: str, name: str, budget: float) -> list[AttackResult]:
+    """Return what an evaluation says of one set.
+
+    Args:
+        evaluation: The evaluation under attack.
+        chosen: The set's name.
+        kind: The attack's family.
+        name: The attack.
+        budget: What it costs.
+
+    Returns:
+        One result; none where the set has no row.
+    """
+    rows = [row for row in evaluation.rows if row.set == chosen]
+    if not rows:
+        return []
+    return [AttackResult(kind=kind, name=name, budget=budget, set=chosen, rows=len(rows), systems=means(rows))]

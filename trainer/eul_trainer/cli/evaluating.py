@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from eul_trainer.cli.progress import progress
 if TYPE_CHECKING:
     from eul_trainer.evaluation.evaluate import EvalSet, Evaluation
     from eul_trainer.evaluation.systems import Systems
+    from eul_trainer.model.load import Network
     from eul_trainer.records import Fields
 
 RESERVED = ("retain", "unseen")
@@ -37,6 +38,10 @@ class Asked:
     """Where to compute."""
     quiet: bool
     """Whether to show no progress."""
+    change: Callable[[Network], object] | None = None
+    """Changes the weights of models and bundles before they are measured."""
+    note: str = ""
+    """What the change is called."""
 
 
 def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Evaluation, Systems]:
@@ -61,8 +66,10 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
         total = evaluator.total(1 + len(opened) + bool(asked.twin))
         with progress(what, total, asked.quiet) as evaluator.watch:
             if asked.twin:
-                evaluator.measure(Systems(load_model(asked.twin, asked.device), []), TWIN)
-            systems = Systems(load_model(asked.model, asked.device), opened)
+                evaluator.measure(
+                    Systems(load_model(asked.twin, asked.device), [], change=asked.change, note=asked.note), TWIN
+                )
+            systems = Systems(load_model(asked.model, asked.device), opened, change=asked.change, note=asked.note)
             evaluator.measure(systems)
             return evaluator.finish(systems), systems
 

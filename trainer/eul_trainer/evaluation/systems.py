@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
 from eul_trainer.model.adapter import BundleStack
-from eul_trainer.model.load import LoadedModel
+from eul_trainer.model.load import LoadedModel, Network
 
 BASE, TWIN = "base", "twin"
 """Names of the system without a bundle, and of a model that was taught the same without the forgotten rows."""
 
 
 class Systems:
-    """One model in memory, and the bundles that are put on it one at a time."""
+    """One model in memory, and the bundles that are put on it one at a time.
 
-    def __init__(self, model: LoadedModel, bundles: Sequence[tuple[str, Bundle]]) -> None:
+    Args:
+        model: The model.
+        bundles: Bundles by name.
+        change: Changes the weights of model and bundles in place.
+        note: What the change is called; results of changed systems are kept apart by it.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        bundles: Sequence[tuple[str, Bundle]],
+        *,
+        change: Callable[[Network], object] | None = None,
+        note: str = "",
+    ) -> None:
         self.model = model
+        self._note = note
         self.revisions: dict[str, str | None] = {BASE: None} | {name: bundle.revision for name, bundle in bundles}
         """Revision by system, the base model first; None for it."""
         self._stack = BundleStack(model, bundles)
+        if change:
+            change(model.network)
 
     def on(self, name: str) -> AbstractContextManager[None]:
         """Have a system on while the context lasts."""
@@ -30,8 +47,9 @@ class Systems:
 
     def identity(self, name: str) -> str:
         """Return what tells a system from all others, precision and device included, as they change the last digits."""
-        network = self.model.network
-        return f"{self.model.base.fingerprint} {self.revisions[name]} {network.dtype} {self.model.device.type}"
+        model = self.model
+        where = f"{model.network.dtype} {model.device.type} {self._note}"
+        return f"{model.base.fingerprint} {self.revisions[name]} {where}"
 
 
 def open_bundles(paths: Sequence[Path], fingerprint: str) -> list[tuple[str, Bundle]]:
