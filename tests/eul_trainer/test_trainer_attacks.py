@@ -11,13 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eul_serve.errors import InputError
 from eul_serve.format import Bundle
 from eul_trainer.attacks.prompts import SHOTS, WORDS, PromptAttack, prompt_attacks
+from eul_trainer.attacks.relearning import RelearnSettings, draw_known, relearn
 from eul_trainer.attacks.result import AttackResult
 from eul_trainer.attacks.rounding import PARTS, round_network, round_weights
 from eul_trainer.evaluation.systems import Systems
+from eul_trainer.forward.encoding import Example, encode
+from eul_trainer.forward.losses import row_scores
+from eul_trainer.forward.runner import Runner
 from eul_trainer.model.load import load_model
-from eul_trainer.records import Row
+from eul_trainer.records import Row, read_rows
 
 from .conftest import RunTrainer
 
@@ -136,6 +141,60 @@ def test_attack_rounding_writes_a_result_for_each_part_and_bits(
     assert base["layer-4"] == base["plain"] != base["base-8"] != base["base-4"]
     assert layer["plain"] != layer["layer-4"] != layer["both-4"]
     assert base["both-4"] == base["base-4"]
+
+
+def test_the_attacker_knows_some_rows_and_is_asked_the_others() -> None:
+    known, asked = draw_known(ROWS, 2, seed=0)
+    assert (len(known), len(asked)) == (2, 1)
+    assert {row.prompt for row in [*known, *asked]} == {row.prompt for row in ROWS}
+    assert draw_known(ROWS, 2, seed=0) == (known, asked)
+    for count in (0, 3):
+        with pytest.raises(InputError, match="--known: expected 1 to 2 of 3"):
+            draw_known(ROWS, count, seed=0)
+
+
+def test_relearning_trains_a_lora_alone_and_learns(
+    tiny_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    rows = read_rows(data / "first.jsonl")
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    settings = RelearnSettings(steps=(0, 3, 20), learning_rate=0.01)
+    systems = Systems(load_model(str(tiny_model)), [("layer", bundle)])
+    before = {name: tensor.clone() for name, tensor in systems.model.network.state_dict().items()}
+    with systems.on("layer"):
+        expected = [score.loss for score in row_scores(*runner(systems, rows[:4]))]
+    curve = dict(relearn(systems, "layer", rows[:4], rows[:4], settings))
+    assert list(curve) == [0, 3, 20]
+    assert curve[0]["loss"] == pytest.approx(sum(expected) / 4, abs=1e-4)  # a fresh LoRA changes nothing
+    losses = [float(point["loss"] or 0) for point in curve.values()]
+    assert losses[2] < losses[1] < losses[0]
+    old = {name.replace(".base_layer", ""): tensor for name, tensor in before.items()}
+    new = {name.replace(".base_layer", ""): tensor for name, tensor in systems.model.network.state_dict().items()}
+    assert all(torch.equal(tensor, old[name]) for name, tensor in new.items() if "lora_" not in name)
+    assert set(old) < set(new)
+
+
+def runner(systems: Systems, rows: list[Row]) -> tuple[Runner, list[Example]]:
+    examples = encode(systems.model.tokenizer, rows, limit=512)
+    return Runner(systems.model, examples), examples
+
+
+def test_attack_relearning_gives_a_curve_for_each_number_of_known_rows(
+    tiny_model: Path, other_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path,
+    trainer: RunTrainer,
+) -> None:  # fmt: skip
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    line = ["attack", "relearning", "--model", tiny_model, "--bundle", bundle.path, "--forget", data / "first.jsonl",
+            "--twin", other_model]  # fmt: skip
+    found = trainer(*line, "--known", "2", "--known", "4", "--out", tmp_path / "attacked")
+    assert [(attack["name"], attack["budget"], attack["rows"]) for attack in found["attacks"]] == [
+        (f"known-{known}-steps-{step}", step, 12 - known) for known in (2, 4) for step in (0, 1, 2, 5, 10, 20)
+    ]
+    assert set(found["attacks"][0]["systems"]) == {"base", "layer", "twin"}
+    related = trainer(*line, "--related", data / "second.jsonl", "--out", tmp_path / "related")
+    assert {attack["rows"] for attack in related["attacks"]} == {12}
+    plain = related["attacks"][0]["systems"]
+    assert plain["base"]["loss"] != plain["twin"]["loss"]
 
 
 def test_attack_prompts_writes_what_every_way_of_asking_brings_back(

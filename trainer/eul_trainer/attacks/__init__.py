@@ -2,5 +2,6 @@
 
 prompts.py    other formats, the beginning of the answer, examples: what a caller can type; asking.py runs them
 rounding.py   weights in 8 and 4 bits
+relearning.py training on a few of the rows, the bundle on
 result.py     what came back, beside a twin and the base model
 """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eul_serve.format import read_base
+from eul_serve.format import Bundle, read_base
 from eul_trainer.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -72,6 +73,37 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
             systems = Systems(load_model(asked.model, asked.device), opened, change=asked.change, note=asked.note)
             evaluator.measure(systems)
             return evaluator.finish(systems), systems
+
+
+def fresh_systems(asked: Asked) -> dict[str, tuple[str, Callable[[], Systems]]]:
+    """Return how to load each system by itself, for attacks that change it: by name, what is on, and the loading.
+
+    Args:
+        asked: What is attacked.
+
+    Returns:
+        The base model, each bundle, and the twin if there is one.
+    """
+    from eul_trainer.evaluation.systems import BASE, TWIN, Systems, open_bundles
+    from eul_trainer.model.load import load_model, resolve
+
+    def load(model: str, bundles: Sequence[tuple[str, Bundle]]) -> Systems:
+        return Systems(load_model(model, asked.device), bundles)
+
+    opened = open_bundles(asked.bundles, read_base(resolve(asked.model)).fingerprint)
+    found: dict[str, tuple[str, Callable[[], Systems]]] = {BASE: (BASE, partial(load, asked.model, []))}
+    for name, bundle in opened:
+        found[name] = (name, partial(load, asked.model, [(name, bundle)]))
+    return found | ({TWIN: (BASE, partial(load, asked.twin, []))} if asked.twin else {})
+
+
+def revisions(asked: Asked) -> dict[str, str | None]:
+    """Return the revision of each bundle by name, None for the base model."""
+    from eul_trainer.evaluation.systems import BASE, open_bundles
+    from eul_trainer.model.load import resolve
+
+    opened = open_bundles(asked.bundles, read_base(resolve(asked.model)).fingerprint)
+    return {BASE: None, **{name: bundle.revision for name, bundle in opened}}
 
 
 def forget_sets(paths: Sequence[Path], fields: Fields) -> list[EvalSet]:

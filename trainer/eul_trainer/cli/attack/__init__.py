@@ -1,0 +1,20 @@
+"""`eul-train attack`: one file per attack."""
+
+from __future__ import annotations
+
+import click
+
+from eul_trainer.cli.attack import prompts, relearning, rounding
+
+
+@click.group(name="attack")
+def command() -> None:
+    """Try to bring back what bundles hide, and say how much comes back.
+
+    Each attack has a budget, and writes attack.json. Give a twin, a model that was taught the same without what is to
+    be forgotten: only beside it can be said what an attack brought back, and what anybody could have guessed.
+    """
+
+
+for file in (prompts, rounding, relearning):
+    command.add_command(file.command)

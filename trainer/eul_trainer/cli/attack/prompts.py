@@ -1,0 +1,29 @@
+"""`eul-train attack prompts`: other ways of asking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from eul_trainer.cli.attack.shared import attack_options, finish, read_asked
+from eul_trainer.cli.evaluating import run_evaluation
+
+
+@click.command(name="prompts")
+@attack_options
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of which rows are examples.")
+def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared options
+    """Ask in other formats, with the beginning of the answer, and behind examples of other forgotten rows.
+
+    \b
+    Example:
+      eul-train attack prompts --model base --bundle fused --forget alice.heldout.jsonl --twin twin --out attacked
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
+    from eul_trainer.attacks.asking import asked_sets, results
+    from eul_trainer.attacks.prompts import prompt_attacks
+
+    asked, sets = read_asked(**given)
+    attacks = prompt_attacks(seed)
+    evaluation, systems = run_evaluation("attack", asked, asked_sets(sets, attacks))
+    finish(given["out"], systems.revisions, results(evaluation, sets, attacks), asked.quiet)

@@ -1,0 +1,100 @@
+"""What all attacks share: their options, reading what is attacked, and writing what came back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from eul_trainer.cli import options
+from eul_trainer.cli.evaluating import Asked, forget_sets
+from eul_trainer.cli.main import emit
+from eul_trainer.output.directory import check_apart, check_output, replace_file
+
+if TYPE_CHECKING:
+    from eul_trainer.attacks.result import AttackResult
+    from eul_trainer.evaluation.evaluate import EvalSet
+
+FILE = "attack.json"
+
+
+def attack_options(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that all attacks share."""
+    shared = [
+        options.model,
+        click.option(
+            "--bundle",
+            "bundles",
+            multiple=True,
+            type=options.PATH,
+            required=True,
+            metavar="DIR",
+            help="Bundle to attack; may be given more than once.",
+        ),
+        click.option(
+            "--forget",
+            multiple=True,
+            required=True,
+            type=options.PATH,
+            metavar="FILE",
+            help="JSON lines that should be forgotten; may be given more than once.",
+        ),
+        click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten."),
+        options.out,
+        click.option(
+            "--answer-tokens",
+            "tokens",
+            type=click.IntRange(1, 1024),
+            default=32,
+            show_default=True,
+            help="Most tokens of an answer.",
+        ),
+        click.option(
+            "--cache",
+            type=options.PATH,
+            metavar="DIR",
+            help="Where results of single rows are kept; OUT.cache unless named.",
+        ),
+        options.prompt_field,
+        options.completion_field,
+        options.device,
+        options.as_json,
+    ]
+    for option in reversed(shared):
+        run = option(run)
+    return run
+
+
+def read_asked(
+    out: Path,
+    cache: Path | None,
+    forget: tuple[Path, ...],
+    prompt_field: str,
+    completion_field: str,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401  # the fields of Asked
+) -> tuple[Asked, list[EvalSet]]:
+    """Check the output, and read what is to be measured."""
+    from eul_trainer.records import Fields
+
+    check_output(out)
+    if cache:
+        check_apart(out, cache, "--cache")
+    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field))
+    return Asked(cache=cache or out.with_name(f"{out.name}.cache"), quiet=as_json, **given), sets
+
+
+def finish(out: Path, systems: dict[str, str | None], found: list[AttackResult], as_json: bool) -> None:
+    """Write attack.json and tell what came back."""
+    record: dict[str, Any] = {"systems": systems, "attacks": [result.to_json() for result in found]}
+    replace_file(out / FILE, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    if as_json:
+        emit({"path": str(out), **record})
+        return
+    for result in found:
+        told = ", ".join(f"{name} {numbers['probability']:.3f}" for name, numbers in result.systems.items())
+        click.echo(f"{result.set}, {result.name} (budget {result.budget:g}, {result.rows} rows): probability {told}")
+    click.echo(f"wrote {out / FILE}")
