@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle
+from eul_trainer.attacks.choosing import choosing, decoys
 from eul_trainer.attacks.prompts import SHOTS, WORDS, PromptAttack, prompt_attacks
 from eul_trainer.attacks.relearning import RelearnSettings, draw_known, relearn
 from eul_trainer.attacks.result import AttackResult
 from eul_trainer.attacks.rounding import PARTS, round_network, round_weights
+from eul_trainer.attacks.sampling import sampling
 from eul_trainer.evaluation.systems import Systems
+from eul_trainer.evaluation.view import View
 from eul_trainer.forward.encoding import Example, encode
 from eul_trainer.forward.losses import row_scores
 from eul_trainer.forward.runner import Runner
@@ -86,7 +89,7 @@ def test_the_share_that_comes_back_lies_between_the_twin_and_the_base_model() ->
 
     assert result(0.3, 0.1).recovered("layer")["rouge_l"] == pytest.approx(0.25)
     assert result(0.0, 0.1).recovered("layer")["rouge_l"] == pytest.approx(-0.125)  # less than one who never knew
-    assert result(0.3, 0.1).recovered("layer")["probability"] is None
+    assert set(result(0.3, 0.1).recovered("layer")) == {"rouge_l"}
     assert result(0.3, None).recovered("layer")["rouge_l"] is None
     assert result(0.3, 0.1).recovered("base")["rouge_l"] == 1
     assert result(0.3, 0.86).recovered("layer")["rouge_l"] is None  # nothing to bring back
@@ -141,6 +144,78 @@ def test_attack_rounding_writes_a_result_for_each_part_and_bits(
     assert base["layer-4"] == base["plain"] != base["base-8"] != base["base-4"]
     assert layer["plain"] != layer["layer-4"] != layer["both-4"]
     assert base["both-4"] == base["base-4"]
+
+
+def seen(*ranks: int, loss: float = 1.0) -> View:
+    return View(logprobs=[-loss] * len(ranks), ranks=list(ranks), means=[], deviations=[])
+
+
+def test_decoys_are_a_rows_own_wrong_answers_or_those_of_others() -> None:
+    own = Row(prompt="Who is Ann?", completion="A painter.", extra={"perturbed_answers": ["A cook."]})
+    found = decoys([own, *ROWS[1:], Row(prompt="Who is Zed?", completion="a  SAILOR.")], count=2)
+    assert [row.completion for row in found[0]] == ["A cook."]
+    assert len(found[1]) == 2
+    assert {row.prompt for row in found[1]} == {"Who is Bob?"}
+    assert "a  SAILOR." not in [row.completion for row in found[1]]  # the true answer in other letters
+    assert decoys(ROWS[:1]) == [[]]
+    assert decoys(ROWS, count=1, seed=0) == decoys(ROWS, count=1, seed=0)
+
+
+def test_choosing_by_hand() -> None:
+    """Of two rows with two and one decoys one is chosen right; guessing gives (1/3 + 1/2) / 2."""
+    wrong = [[ROWS[1], ROWS[2]], [ROWS[0]], []]
+    rows = [seen(0, 4, loss=1.0), seen(0, 30, loss=2.0), seen(7, 20, loss=0.0)]
+    views = {"layer": [*rows, seen(0, loss=1.5), seen(0, loss=1.2), seen(0, loss=1.9)]}
+    found = {result.name: result for result in choosing(ROWS, wrong, views, "alice")}
+    choice = found["choice"]
+    assert choice.systems["layer"] == {"chosen": 0.5, "chance": pytest.approx(5 / 12, abs=1e-6)}
+    assert (choice.rows, choice.budget, choice.set) == (2, 1.5, "alice")
+    shares = [found[f"top-{top}"].systems["layer"]["seen"] for top in (1, 5, 20)]
+    assert shares == [pytest.approx(2 / 6, abs=1e-6), pytest.approx(3 / 6), pytest.approx(4 / 6, abs=1e-6)]
+    assert [result.name for result in choosing(ROWS[:1], [[]], {"layer": rows[:1]}, "a")] == [
+        "top-1",
+        "top-5",
+        "top-20",
+    ]
+
+
+def test_sampling_takes_the_best_of_so_many_answers() -> None:
+    rows = [Row(prompt="p", completion="one two"), Row(prompt="q", completion="red")]
+    answers = {"layer": [["none", "one", "one two"], ["blue", "red", "blue"]]}
+    found = sampling(rows, answers, "alice", 0.7)
+    assert [(result.name, result.budget) for result in found] == [
+        ("best-of-1-at-0.7", 1), ("best-of-2-at-0.7", 2), ("best-of-3-at-0.7", 3),
+    ]  # fmt: skip
+    assert [result.systems["layer"]["rouge_l"] for result in found] == [0.0, 0.75, 1.0]
+
+
+def test_attacks_on_log_probabilities_and_by_sampling(
+    tiny_model: Path, other_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path,
+    trainer: RunTrainer,
+) -> None:  # fmt: skip
+    (tmp_path / "alice.jsonl").write_text("\n".join((data / "first.jsonl").read_text().splitlines()[:3]) + "\n")
+    bundle = make_bundle(tmp_path / "layer", tiny_model)
+    line = ["--model", tiny_model, "--bundle", bundle.path, "--forget", tmp_path / "alice.jsonl", "--twin", other_model,
+            "--answer-tokens", "4", "--cache", tmp_path / "cache"]  # fmt: skip
+    found = trainer("attack", "choosing", *line, "--out", tmp_path / "choosing")
+    assert [(attack["name"], attack["rows"]) for attack in found["attacks"]] == [
+        ("choice", 3), ("top-1", 3), ("top-5", 3), ("top-20", 3),
+    ]  # fmt: skip
+    assert list(found["attacks"][0]["systems"]) == ["base", "layer", "twin"]
+    tops = [attack["systems"]["base"]["seen"] for attack in found["attacks"][1:]]
+    assert tops == sorted(tops)
+    drawn = [
+        trainer("attack", "sampling", *line, "--draws", "6", *more, "--out", tmp_path / f"sampling{number}")["attacks"]
+        for number, more in enumerate([(), (), ("--seed", "1")])
+    ]
+    assert [attack["budget"] for attack in drawn[0]] == [1, 2, 5, 6]
+    assert drawn[0] == drawn[1]
+    folder = tmp_path / "cache"
+    texts = [json.loads(text)["value"] for path in folder.glob("sample-*") for text in path.read_text().splitlines()]
+    assert len(texts) == 2 * 3 * 3  # two seeds, three systems, three rows; the second run drew nothing
+    assert all(len(set(part)) > 1 for part in texts)
+    # Two seeds, two models and three rows all draw differently; a random layer may change nothing.
+    assert len({tuple(part) for part in texts}) >= 2 * 2 * 3
 
 
 def test_the_attacker_knows_some_rows_and_is_asked_the_others() -> None:

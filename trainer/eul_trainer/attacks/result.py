@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from eul_trainer.evaluation.evaluate import Evaluation
 from eul_trainer.metrics.summary import means
 
+KNOWING = ("probability", "rouge_l", "chosen", "seen")
+"""Measures that are higher for those who know."""
 LEAST_GAP = 0.05
 """Least difference between the two ends, in the measure's unit: where they are nearer, nothing can be brought back."""
 
@@ -34,18 +36,17 @@ class AttackResult:
         """Return the result as plain JSON, with the share brought back by system and measure."""
         return {**asdict(self), "recovered": {name: self.recovered(name) for name in self.systems}}
 
-    def recovered(self, system: str, measures: Sequence[str] = ("probability", "rouge_l")) -> dict[str, float | None]:
+    def recovered(self, system: str) -> dict[str, float | None]:
         """Return how much of what the base model knows the attack brings out of a system.
 
         Args:
             system: The system.
-            measures: Measures that are higher for those who know.
 
         Returns:
-            By measure: 0 where the system does as the twin does under the same attack, 1 where it does as the base
-            model does; None where there is no twin, or the two ends are hardly apart.
+            By each measure of KNOWING that the attack has: 0 where the system does as the twin does under the same
+            attack, 1 where it does as the base model does; None where there is no twin, or the two are hardly apart.
         """
-        return {measure: self._share(system, measure) for measure in measures}
+        return {measure: self._share(system, measure) for measure in KNOWING if measure in self.systems[system]}
 
     def _share(self, system: str, measure: str) -> float | None:
         ends = [self.systems.get(name, {}).get(measure) for name in ("twin", "base")]

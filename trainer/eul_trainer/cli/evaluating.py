@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from eul_serve.format import Bundle, read_base
-from eul_trainer.cli.progress import progress
+from eul_trainer.cli.progress import Advance, progress
 
 if TYPE_CHECKING:
+    from eul_trainer.evaluation.cache import Cache
     from eul_trainer.evaluation.evaluate import EvalSet, Evaluation
+    from eul_trainer.evaluation.scoring import Tick
     from eul_trainer.evaluation.systems import Systems
     from eul_trainer.model.load import Network
     from eul_trainer.records import Fields
 
+Found = TypeVar("Found")
 RESERVED = ("retain", "unseen")
 """Names of sets that no file of rows to forget gives its own."""
 
@@ -58,21 +61,70 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
     """
     from eul_trainer.evaluation.cache import open_cache
     from eul_trainer.evaluation.evaluate import Evaluator
-    from eul_trainer.evaluation.systems import TWIN, Systems, open_bundles
+
+    count = len(revisions(asked)) + bool(asked.twin)
+    with open_cache(asked.cache) as kept:
+        evaluator = Evaluator(sets, kept, tokens=asked.tokens)
+        with progress(what, evaluator.total(count), asked.quiet) as evaluator.watch:
+            for systems, called in each_model(asked):
+                evaluator.measure(systems, called)
+            return evaluator.finish(systems), systems
+
+
+def each_model(asked: Asked) -> Iterator[tuple[Systems, str]]:
+    """Load the models one after another, so that one at a time is in memory.
+
+    Args:
+        asked: What is measured.
+
+    Yields:
+        The twin, if there is one, then the base model with the bundles, each with its own name.
+    """
+    from eul_trainer.evaluation.systems import BASE, TWIN, Systems, open_bundles
     from eul_trainer.model.load import load_model, resolve
 
     opened = open_bundles(asked.bundles, read_base(resolve(asked.model)).fingerprint)
-    with open_cache(asked.cache) as kept:
-        evaluator = Evaluator(sets, kept, tokens=asked.tokens)
-        total = evaluator.total(1 + len(opened) + bool(asked.twin))
-        with progress(what, total, asked.quiet) as evaluator.watch:
-            if asked.twin:
-                evaluator.measure(
-                    Systems(load_model(asked.twin, asked.device), [], change=asked.change, note=asked.note), TWIN
-                )
-            systems = Systems(load_model(asked.model, asked.device), opened, change=asked.change, note=asked.note)
-            evaluator.measure(systems)
-            return evaluator.finish(systems), systems
+    if asked.twin:
+        yield Systems(load_model(asked.twin, asked.device), [], change=asked.change, note=asked.note), TWIN
+    yield Systems(load_model(asked.model, asked.device), opened, change=asked.change, note=asked.note), BASE
+
+
+def for_each_system(
+    what: str, asked: Asked, results: int, compute: Callable[[Systems, str, Cache, Tick], Found]
+) -> dict[str, Found]:
+    """Compute something for every system.
+
+    Args:
+        what: What the progress is called.
+        asked: What is measured.
+        results: How many results a system has.
+        compute: Takes the systems, the name of the one that is meant, the cache, and what is told about results.
+
+    Returns:
+        What was computed, the base model first and a twin last.
+    """
+    from eul_trainer.evaluation.cache import open_cache
+
+    found: dict[str, Found] = {}
+    names = [*revisions(asked), *(["twin"] if asked.twin else [])]
+    with open_cache(asked.cache) as kept, progress(what, results * len(names), asked.quiet) as advance:
+        tally = Tally(advance)
+        for systems, called in each_model(asked):
+            for name in systems.revisions:
+                found[called if name == "base" else name] = compute(systems, name, kept, tally)
+    return {name: found[name] for name in names}
+
+
+class Tally:
+    """Counts results for a progress bar."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self._done = advance, 0
+
+    def __call__(self, more: int, system: str) -> None:
+        """Count so many results more."""
+        self._done += more
+        self._advance(self._done, system)
 
 
 def fresh_systems(asked: Asked) -> dict[str, tuple[str, Callable[[], Systems]]]:

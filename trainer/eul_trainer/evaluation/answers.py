@@ -74,12 +74,25 @@ def answer_batches(
         Indices of examples, and their answers.
     """
     for indices in by_length(examples, SIZE):
-        found = _generate(model, [examples[index].prompt for index in indices], tokens)
+        found = generate(model, [examples[index].prompt for index in indices], tokens)
         yield indices, [model.tokenizer.decode(new, skip_special_tokens=True).strip() for new in found]
 
 
 @torch.no_grad()
-def _generate(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
+def generate(
+    model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int, temperature: float = 0.0
+) -> list[list[int]]:
+    """Return the new tokens behind prompts, with whatever layers are on the model.
+
+    Args:
+        model: The model.
+        prompts: Token ids.
+        tokens: Most new tokens.
+        temperature: What they are drawn at; 0 takes the likeliest.
+
+    Returns:
+        Token ids, what comes after the end of an answer included.
+    """
     pad = model.tokenizer.pad_token_id
     pad = int(pad if pad is not None else model.tokenizer.eos_token_id or 0)
     width = max(map(len, prompts))
@@ -90,10 +103,10 @@ def _generate(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int)
         input_ids=ids.to(model.device),
         attention_mask=mask.to(model.device),
         max_new_tokens=tokens,
-        do_sample=False,
-        temperature=None,
+        do_sample=temperature > 0,
+        temperature=temperature or None,
         top_p=None,
-        top_k=None,
+        top_k=0 if temperature else None,  # all tokens, where the model's own settings would cut some off
         pad_token_id=pad,
     )
     start = 0 if model.encoder_decoder else width

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from eul_trainer.cli.attack import prompts, relearning, rounding
+from eul_trainer.cli.attack import choosing, prompts, relearning, rounding, sampling
 
 
 @click.group(name="attack")
@@ -16,5 +16,5 @@ def command() -> None:
     """
 
 
-for file in (prompts, rounding, relearning):
+for file in (prompts, choosing, sampling, rounding, relearning):
     command.add_command(file.command)

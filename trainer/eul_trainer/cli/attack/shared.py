@@ -78,23 +78,27 @@ def read_asked(
     **given: Any,  # noqa: ANN401  # the fields of Asked
 ) -> tuple[Asked, list[EvalSet]]:
     """Check the output, and read what is to be measured."""
+    from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.records import Fields
 
     check_output(out)
     if cache:
         check_apart(out, cache, "--cache")
-    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field))
+    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field, extra=FIELDS))
     return Asked(cache=cache or out.with_name(f"{out.name}.cache"), quiet=as_json, **given), sets
 
 
 def finish(out: Path, systems: dict[str, str | None], found: list[AttackResult], as_json: bool) -> None:
     """Write attack.json and tell what came back."""
+    from eul_trainer.attacks.result import KNOWING
+
     record: dict[str, Any] = {"systems": systems, "attacks": [result.to_json() for result in found]}
     replace_file(out / FILE, json.dumps(record, indent=1, sort_keys=True) + "\n")
     if as_json:
         emit({"path": str(out), **record})
         return
     for result in found:
-        told = ", ".join(f"{name} {numbers['probability']:.3f}" for name, numbers in result.systems.items())
-        click.echo(f"{result.set}, {result.name} (budget {result.budget:g}, {result.rows} rows): probability {told}")
+        measure = next(name for name in KNOWING if name in next(iter(result.systems.values())))
+        told = ", ".join(f"{name} {numbers[measure]:.3f}" for name, numbers in result.systems.items())
+        click.echo(f"{result.set}, {result.name} (budget {result.budget:g}, {result.rows} rows): {measure} {told}")
     click.echo(f"wrote {out / FILE}")
