@@ -24,6 +24,7 @@ ENTRIES = {
     "verify": Entry("eul_serve.cli.verify", "Check every byte of a bundle.", _REGISTRY),
     "promote": Entry("eul_serve.cli.promote", "Move an alias to a published revision.", _REGISTRY),
     "rollback": Entry("eul_serve.cli.rollback", "Move an alias back to its earlier revision.", _REGISTRY),
+    "keygen": Entry("eul_serve.cli.keygen", "Make a pair of keys for certificates.", _TOOLS),
     "token": Entry("eul_serve.cli.token", "Make a bearer token and the hash that a policy stores.", _TOOLS),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eul_trainer.evaluation.cache import code_digest
 from eul_trainer.evaluation.comparison import compare
 from eul_trainer.evaluation.evaluate import Evaluation
 from eul_trainer.evaluation.policy import Policy
@@ -24,7 +25,8 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
 
     Returns:
         Fingerprint of the base model; revision by system, None for one without a bundle; summaries of the sets;
-        comparisons and gaps; verdicts on the bundles and the policy's digest; rows; versions.
+        comparisons and gaps; verdicts on the bundles and the policy's digest; rows; digest of the code, and
+        versions.
     """
     comparison = compare(evaluation)
     found: dict[str, Any] = {
@@ -35,6 +37,7 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
         "gaps": comparison.gaps,
         "policy": policy.digest,
         "rows": to_json(evaluation.rows),
+        "code": code_digest(),
         "versions": versions(),
     }
     bundles = [name for name, revision in found["systems"].items() if revision]

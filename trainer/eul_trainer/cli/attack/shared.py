@@ -91,8 +91,10 @@ def read_asked(
 def finish(out: Path, systems: dict[str, str | None], found: list[AttackResult], as_json: bool) -> None:
     """Write attack.json and tell what came back."""
     from eul_trainer.attacks.result import KNOWING
+    from eul_trainer.evaluation.cache import code_digest
 
-    record: dict[str, Any] = {"systems": systems, "attacks": [result.to_json() for result in found]}
+    attacks = [result.to_json() for result in found]
+    record: dict[str, Any] = {"systems": systems, "code": code_digest(), "attacks": attacks}
     replace_file(out / FILE, json.dumps(record, indent=1, sort_keys=True) + "\n")
     if as_json:
         emit({"path": str(out), **record})
