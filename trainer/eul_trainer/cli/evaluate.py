@@ -91,8 +91,8 @@ def command(
 
     Loss, probability, memorisation, ROUGE-L and gibberish of every row; of what is kept also how many greedy answers
     are still the base model's, and how far the predictions moved. Writes metrics.json (means by set and group, and
-    every row) and report.html. Use rows that were not trained on: paraphrases of what is forgotten, and near neighbours
-    of it among what is kept. A killed run goes on when the same line is run again.
+    every row), report.html and report.md. Use rows that were not trained on: paraphrases of what is forgotten, and near
+    neighbours of it among what is kept. A killed run goes on when the same line is run again.
 
     \b
     Examples:
@@ -128,8 +128,7 @@ def command(
     )
     evaluation, systems = run_evaluation("eval", asked, sets)
     found = metrics(evaluation, systems, rules)
-    page = render_report(evaluation.rows, found["systems"], found["base"])
-    _write(out, {"metrics.json": json.dumps(found, indent=1, sort_keys=True) + "\n", "report.html": page})
+    _write(out, {"metrics.json": json.dumps(found, indent=1) + "\n", **render_report(found)})
     if as_json:
         emit({"path": str(out), **{name: found[name] for name in TOLD}})
     else:

@@ -25,6 +25,7 @@ COMMANDS = {
     "batch": "eul_trainer.cli.batch",
     "eval": "eul_trainer.cli.evaluate",
     "attack": "eul_trainer.cli.attack",
+    "report": "eul_trainer.cli.report",
     "certify": "eul_trainer.cli.certify",
 }
 

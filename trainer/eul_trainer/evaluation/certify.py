@@ -15,8 +15,7 @@ from eul_serve.signing import Statement
 from eul_trainer.evaluation.policy import Policy
 from eul_trainer.evaluation.systems import BASE, TWIN
 from eul_trainer.evaluation.verdict import judge
-
-METRICS, REPORT, ATTACK = "metrics.json", "report.html", "attack.json"
+from eul_trainer.evaluation.written import ATTACK, METRICS, REPORT, read_written
 
 
 def make_statement(bundle: Bundle, evaluation: Path, attacks: Sequence[Path], policy: Policy) -> Statement:
@@ -36,7 +35,7 @@ def make_statement(bundle: Bundle, evaluation: Path, attacks: Sequence[Path], po
         BundleMismatchError: An evaluation or attack is of another bundle or base model.
         RefusedError: The bundle does not pass, or what is written of that is not what its numbers give.
     """
-    metrics = _read(evaluation / METRICS)
+    metrics = read_written(evaluation / METRICS)
     system = _system(metrics, bundle, evaluation)
     if metrics.get("base") != bundle.manifest.base.fingerprint:
         raise BundleMismatchError(f"evaluation {str(evaluation)!r}: it is of another base model than the bundle")
@@ -68,18 +67,6 @@ def make_statement(bundle: Bundle, evaluation: Path, attacks: Sequence[Path], po
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{str(path)!r}: cannot read: {error.strerror}; name what `eval` or `attack` wrote") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r}: expected JSON, found {error}; evaluate again") from error
-    if not isinstance(found, dict) or not isinstance(found.get("systems"), dict) or "code" not in found:
-        raise InputError(f"{str(path)!r}: expected what `eval` or `attack` writes; evaluate again")
-    return found
-
-
 def _system(found: Mapping[str, Any], bundle: Bundle, where: Path) -> str:
     """Return the name that the bundle has there."""
     for name, revision in found["systems"].items():
@@ -105,7 +92,7 @@ def _measured(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
 
 
 def _attack(folder: Path, bundle: Bundle) -> list[dict[str, Any]]:
-    found = _read(folder / ATTACK)
+    found = read_written(folder / ATTACK)
     system = _system(found, bundle, folder)
     shown = (BASE, system, TWIN)
     return [
