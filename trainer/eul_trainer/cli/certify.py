@@ -15,14 +15,7 @@ from eul_trainer.output.directory import check_output, unfinished
 @click.command(name="certify")
 @click.option("--bundle", required=True, type=options.PATH, metavar="DIR", help="The bundle.")
 @click.option("--evaluation", required=True, type=options.PATH, metavar="DIR", help="What `eval` wrote of it.")
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    type=options.PATH,
-    metavar="DIR",
-    help="What `attack` wrote of it; may be given more than once.",
-)
+@options.attacks
 @click.option(
     "--policy",
     type=options.PATH,

@@ -30,14 +30,7 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
     metavar="DIR",
     help="Bundle to measure beside the base model; may be given more than once.",
 )
-@click.option(
-    "--forget",
-    multiple=True,
-    required=True,
-    type=options.PATH,
-    metavar="FILE",
-    help="JSON lines that should be forgotten; may be given more than once.",
-)
+@options.forget_files
 @options.retain
 @click.option(
     "--unseen",
@@ -45,7 +38,7 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
     metavar="FILE",
     help="JSON lines of the same kind as those to forget that the model never saw, for membership inference.",
 )
-@click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten.")
+@options.twin
 @click.option(
     "--policy",
     type=options.PATH,
@@ -55,16 +48,8 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
 @click.option("--enforce", is_flag=True, help="Exit with status 1 where a bundle does not pass.")
 @options.out
 @click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
-@click.option(
-    "--answer-tokens", type=click.IntRange(1, 1024), default=32, show_default=True, help="Most tokens of an answer."
-)
-@click.option(
-    "--cache",
-    type=options.PATH,
-    metavar="DIR",
-    help="Where the results of single rows are kept, so that a killed run goes on, and a second one computes what is "
-    "new; OUT.cache unless named. It holds answers of the model: remove it when the data must go.",
-)
+@options.answer_tokens
+@options.cache
 @options.prompt_field
 @options.completion_field
 @options.device
@@ -80,7 +65,7 @@ def command(
     enforce: bool,
     out: Path,
     group_field: str,
-    answer_tokens: int,
+    tokens: int,
     cache: Path | None,
     prompt_field: str,
     completion_field: str,
@@ -122,7 +107,7 @@ def command(
         bundles=bundles,
         twin=twin,
         cache=cache or out.with_name(f"{out.name}.cache"),
-        tokens=answer_tokens,
+        tokens=tokens,
         device=device,
         quiet=as_json,
     )

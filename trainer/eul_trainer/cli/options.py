@@ -38,3 +38,37 @@ completion_field = click.option(
 )
 device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or cuda:N.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON and no progress.")
+
+# What the commands that measure bundles share.
+forget_files = click.option(
+    "--forget",
+    multiple=True,
+    required=True,
+    type=PATH,
+    metavar="FILE",
+    help="JSON lines that should be forgotten; may be given more than once.",
+)
+twin = click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten.")
+answer_tokens = click.option(
+    "--answer-tokens",
+    "tokens",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Most tokens of an answer.",
+)
+cache = click.option(
+    "--cache",
+    type=PATH,
+    metavar="DIR",
+    help="Where the results of single rows are kept, so that a killed run goes on, and a second one computes what is "
+    "new; OUT.cache unless named. It holds answers of the model: remove it when the data must go.",
+)
+attacks = click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="What `attack` wrote; may be given more than once.",
+)

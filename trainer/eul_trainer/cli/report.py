@@ -14,14 +14,7 @@ from eul_trainer.output.directory import check_output, unfinished
 
 @click.command(name="report")
 @click.option("--evaluation", required=True, type=options.PATH, metavar="DIR", help="What `eval` wrote.")
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    type=options.PATH,
-    metavar="DIR",
-    help="What `attack` wrote; may be given more than once.",
-)
+@options.attacks
 @options.out
 @options.as_json
 def command(evaluation: Path, attacks: tuple[Path, ...], out: Path, as_json: bool) -> None:
