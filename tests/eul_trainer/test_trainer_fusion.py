@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -297,6 +298,16 @@ def test_the_first_step_of_healing_is_adams_on_the_stated_loss(kept: Retained, l
         torch.testing.assert_close(step, -0.01 * up.grad.sign()[clear], rtol=1e-2, atol=1e-5)
 
 
+def test_healing_slows_down_to_nothing(kept: Retained, layers: Path) -> None:
+    """Adam moves a value whose gradient stays the same by the rate: of four steps by 1 + 3/4 + 1/2 + 1/4 of it."""
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    plain = merged(members, FuseSettings(rho=0.1), kept.model, kept.rows).layers
+    settings = FuseSettings(rho=0.1, heal_steps=4, heal_rate=1e-5, heal_anchor=0.0)
+    healed = merged(members, settings, kept.model, kept.rows).layers
+    moves = [(healed[path].up - plain[path].up).abs().max() for path in plain]  # type: ignore[attr-defined]
+    assert float(max(moves)) == pytest.approx(2.5e-5, rel=0.02)
+
+
 def test_a_gated_fusion_runs_on_the_model_and_is_not_written(layers: Path, kept: Retained, tmp_path: Path) -> None:
     settings = FuseSettings(method="gate", rho=0.0)
     with pytest.raises(InputError, match=r"version 1 of the bundle format has no gates.*--evaluate-only"):
@@ -413,8 +424,11 @@ def test_what_cannot_be_fused_says_why(
     with pytest.raises(InputError, match="the ranks add up to more than 4096"):
         fuse_random(wide, out, CONCAT)
     assert not out.exists()
+    full = make_bundle(tmp_path / "w2", tiny_model, requests=("w2",), rank=2047, seed=2)
+    assert len(prepare(collect([wide[0], full]), CONCAT, None).members) == 2  # 4096 is allowed
     fused = fuse_random(plain, out, CONCAT)  # without a retain set no statistics are needed
     assert fused.config.rank == 8
+    assert 0 <= json.loads((out / "run.json").read_text())["seconds"] < 600
     with pytest.raises(InputError, match="new or empty directory"):
         fuse_random(plain, out, CONCAT)
 

@@ -351,6 +351,8 @@ def test_drift_is_the_relative_change_of_the_output_on_forgotten_answers() -> No
     expected = np.square(phi @ (up - solved_up).T).sum() / np.square(phi @ solved_up.T).sum()
     found = drift(torch.from_numpy(up), torch.from_numpy(solved_up), torch.from_numpy(phi.T @ phi / 50))
     assert float(found) == pytest.approx(expected, rel=1e-6)
+    quiet = drift(torch.from_numpy(1e-6 * up), torch.from_numpy(1e-6 * solved_up), torch.from_numpy(phi.T @ phi / 50))
+    assert float(quiet) == pytest.approx(expected, rel=1e-6)  # however small the outputs are
     assert float(drift(torch.ones(2, 2), torch.ones(2, 2), torch.zeros(2, 2))) == 0
 
 
@@ -565,6 +567,66 @@ def test_the_distillation_loss_is_the_relative_error_on_draws(make_member: MakeM
     assert float(far) == pytest.approx(sum(ratios) / 2, rel=1e-2)
     assert float(loud) == pytest.approx(0.3 * quiet / (sum(sizes) / 2), rel=1e-2)
     assert float(Imitation(teacher, points[:2], None, 0.3, torch.Generator()).loss(student)[1]) == 0
+
+
+def drawn(found: Normal, count: int, draw: torch.Generator) -> torch.Tensor:
+    return found.mean.float() + torch.randn(count, len(found.mean), generator=draw) @ found.root().float().T
+
+
+@pytest.mark.parametrize(("requests", "each"), [(1, 128), (3, 42), (130, 1)])
+def test_the_distillation_draws_a_hundred_and_twenty_eight_inputs_of_all_requests_and_a_quarter_of_retained_ones(
+    requests: int, each: int, make_member: MakeMember
+) -> None:
+    """Drawn again here from the same seed; with more requests than draws each has one."""
+    members = [make_member(seed) for seed in range(2)]
+    teacher, student = concat(members)[MODULE], members[0].layers[MODULE]
+    # So quiet that a floor under the energies, other than one against zero, would show.
+    teacher = replace(teacher, up=1e-3 * teacher.up)
+    found = [forgotten(members[number % 2], MODULE) for number in range(requests)]
+    quiet = forgotten(members[1], MODULE)
+    far, loud = Imitation(teacher, found, quiet, 0.3, torch.Generator().manual_seed(4)).loss(student)
+    draw, ratios, sizes = torch.Generator().manual_seed(4), [], []
+    for normal in found:
+        y = drawn(normal, each, draw)
+        wanted, imitated = output_of(teacher, y), output_of(student, y)
+        sizes.append(wanted.square().sum() / each)
+        ratios.append((wanted - imitated).square().sum() / each / sizes[-1])
+    torch.testing.assert_close(far, torch.stack(ratios).mean())
+    energy = output_of(student, drawn(quiet, 32, draw)).square().sum() / 32
+    torch.testing.assert_close(loud, 0.3 * energy / torch.stack(sizes).mean())
+
+
+@pytest.mark.parametrize("steps", [0, 1, 12])
+def test_distillation_is_adam_at_a_falling_rate_for_each_part(steps: int, make_member: MakeMember) -> None:
+    """Stepped again here: a part learns at 0.03 of its mean size, at least 0.00003, falling to zero."""
+    members = [make_member(seed) for seed in range(2)]
+    teacher, start = concat(members)[MODULE], members[0].layers[MODULE]
+    assert start.bias is not None
+    start = replace(start, bias=torch.zeros_like(start.bias))  # the least rate
+    normals = [forgotten(one, MODULE) for one in members]
+    settings = FuseSettings(method="distil", distil_steps=steps)
+    task = Imitation(teacher, normals, normals[0], 0.4, torch.Generator().manual_seed(2))
+    found, error = task.train(start, settings)
+
+    again = Imitation(teacher, normals, normals[0], 0.4, torch.Generator().manual_seed(2))
+    parts = [part.clone().requires_grad_() for part in (start.down, start.up, start.bias)]
+    rates = [0.03 * max(float(part.detach().abs().mean()), 1e-3) for part in parts]
+    optimizer = torch.optim.Adam([{"params": [part]} for part in parts], betas=(0.9, 0.99))
+    seen: list[float] = []
+    for step in range(steps):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (steps - step) / steps
+        far, loud = again.loss(LayerWeights(*parts))
+        optimizer.zero_grad()
+        (far + loud).backward()
+        optimizer.step()
+        seen.append(far.item())
+    for mine, expected in zip((found.down, found.up, found.bias), parts, strict=True):
+        torch.testing.assert_close(mine, expected.detach(), rtol=1e-5, atol=1e-7)
+    if not steps:
+        with torch.no_grad():
+            seen = [again.loss(start)[0].item()]
+    assert error == pytest.approx(sum(seen[-10:]) / len(seen[-10:]), rel=1e-5)
 
 
 def test_distillation_of_a_fusion_is_that_of_its_blocks_each_with_a_seed_of_its_own(make_member: MakeMember) -> None:
