@@ -74,6 +74,11 @@ def test_a_single_layer_comes_back_bit_for_bit(how: str, layers: Path, tmp_path:
     assert again.weights.read_bytes() == fused.weights.read_bytes()
 
 
+def test_a_single_layer_comes_back_with_retained_rows_too(layers: Path, kept: Retained, tmp_path: Path) -> None:
+    fused = fuse([layers / "first"], tmp_path / "out", CONCAT, kept)
+    assert fused.weights.read_bytes() == (layers / "first" / "adapter_model.safetensors").read_bytes()
+
+
 def logits(tiny_model: Path, bundle: Path) -> torch.Tensor:
     with torch.no_grad():
         return load(tiny_model, bundle)(torch.arange(5, 45)[None]).logits  # type: ignore[no-any-return]
@@ -429,6 +434,9 @@ def test_what_cannot_be_fused_says_why(
     fused = fuse_random(plain, out, CONCAT)  # without a retain set no statistics are needed
     assert fused.config.rank == 8
     assert 0 <= json.loads((out / "run.json").read_text())["seconds"] < 600
+    store = read_store(fused)
+    assert store is not None
+    assert [(entry.statistics.tokens, entry.statistics.moments) for entry in store.entries] == [(0, {})] * 2
     with pytest.raises(InputError, match="new or empty directory"):
         fuse_random(plain, out, CONCAT)
 

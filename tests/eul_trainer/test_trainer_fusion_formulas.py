@@ -25,7 +25,7 @@ from eul_trainer.fusion.distil import Imitation, output_of
 from eul_trainer.fusion.gate import gated
 from eul_trainer.fusion.gated import GatedLayer, units_of
 from eul_trainer.fusion.heal import drift
-from eul_trainer.fusion.job import Job
+from eul_trainer.fusion.job import Job, forget_grams
 from eul_trainer.fusion.limit import WEIGHTS, least_weight
 from eul_trainer.fusion.members import Member
 from eul_trainer.fusion.normal import Normal, forgotten, kept
@@ -321,6 +321,17 @@ def test_the_least_weight_is_that_of_a_linear_search(limit: float, top: int) -> 
         return
     assert least_weight(rise, limit) == (wanted[0], 1.0 - WEIGHTS.index(wanted[0]) / (top + 1))
     assert len(measured) == len(set(measured)) <= 7
+
+
+def test_the_largest_weight_may_leave_just_what_is_allowed() -> None:
+    assert least_weight(lambda rho: 0.5 if rho == WEIGHTS[-1] else 1.0, 0.5) == (WEIGHTS[-1], 0.5)
+
+
+def test_a_job_of_one_member_knows_its_modules_and_grams(make_member: MakeMember) -> None:
+    member = make_member(0)
+    assert Job(members=[member], settings=FuseSettings()).modules == list(member.layers)
+    (gram,) = forget_grams([member])[MODULE]
+    assert gram is member.statistics.moments[MODULE].units  # type: ignore[union-attr]
 
 
 def test_the_weights_that_are_tried() -> None:

@@ -226,6 +226,48 @@ def test_statistics_that_do_not_fit_are_refused(part: str, damage: str, fused: B
         read_store(with_file(fused, repacked(content, tensors)))
 
 
+def refusal(fused: Bundle, content: bytes, change: Callable[[dict[str, torch.Tensor]], object]) -> str:
+    tensors = safetensors.torch.load(content)
+    change(tensors)
+    with pytest.raises(BundleFormatError) as caught:
+        read_store(with_file(fused, repacked(content, tensors)))
+    return str(caught.value)
+
+
+def test_a_tensor_that_does_not_fit_is_named_with_what_was_expected(fused: Bundle) -> None:
+    """What one module has every module has, so one that lacks it is at fault and not the one that has it."""
+    gate, units = f"1.{MODULE}.gate", f"retain.{MODULE}.units"
+    content = (fused.path / FILE).read_bytes()
+    assert f"tensor '{gate}': expected (7,), found nothing" in refusal(fused, content, lambda found: found.pop(gate))
+    assert f"tensor '{units}': expected (21,), found nothing" in refusal(fused, content, lambda found: found.pop(units))
+    unknown = {f"u{number:02}": torch.zeros(1) for number in range(40)}
+    assert "tensor 'u00': expected nothing, found (1,)" in refusal(fused, content, lambda found: found.update(unknown))
+    long = refusal(fused, content, lambda found: found.update({"z" * 300: torch.zeros(1)}))
+    assert f"tensor '{'z' * 200}': expected nothing" in long
+
+
+@pytest.mark.parametrize(("kept", "fits"), [(6, True), (7, True), (8, False)])
+def test_a_low_rank_form_has_no_more_vectors_than_a_gram_has_rows(kept: int, fits: bool, fused: Bundle) -> None:
+    store, entries = store_of(collect([fused])), []
+    for entry in store.entries:
+        moments = {}
+        for module, found in entry.statistics.moments.items():
+            assert found.inputs is not None
+            low = LowRankGram.of(found.inputs.dense(), min(kept, 7))
+            more = max(0, kept - len(low.values))
+            vectors, values = (
+                torch.cat([part, part.new_zeros(more, *part.shape[1:])]) for part in (low.vectors, low.values)
+            )
+            moments[module] = replace(found, inputs=replace(low, vectors=vectors, values=values))
+        entries.append(replace(entry, statistics=replace(entry.statistics, moments=moments)))
+    bundle = with_file(fused, dump_store(replace(store, entries=entries)))
+    if fits:
+        assert read_store(bundle) is not None
+    else:
+        with pytest.raises(BundleFormatError, match=r"inputs\.vectors': expected \(7, 7\), found \(8, 7\)"):
+            read_store(bundle)
+
+
 @pytest.mark.parametrize("part", [f"0.{MODULE}.units", f"0.{MODULE}.inputs", f"retain.{MODULE}.units"])
 def test_what_is_no_second_moment_is_refused(part: str, fused: Bundle) -> None:
     content = (fused.path / FILE).read_bytes()
