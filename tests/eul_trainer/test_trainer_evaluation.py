@@ -155,6 +155,16 @@ def lines_whole(folder: Path) -> Counter[tuple[str, str]]:
     return lines(folder)
 
 
+def test_a_cache_without_results_leaves_nothing(tmp_path: Path) -> None:
+    with open_cache(tmp_path / "cache"):
+        assert (tmp_path / "cache").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):  # one with results stays, whatever comes after
+        with open_cache(tmp_path / "cache") as cache:
+            cache.of("one", "score").add({"a": 1})
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_a_cache_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None:
     with open_cache(tmp_path / "cache") as cache:
         cache.of("one", "score").add({"a": 1.5})

@@ -24,6 +24,8 @@ import eul_trainer
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format.digest import digest_bytes
 
+LOCK = "lock"
+"""Name of the file that the one who holds a folder locks."""
 OTHERS = ("torch", "transformers", "peft")
 """Packages whose version changes results."""
 
@@ -100,7 +102,7 @@ def open_cache(folder: Path) -> Iterator[Cache]:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise CapacityError(f"--cache {str(folder)!r}: cannot make: {error.strerror}; name another") from error
     try:
@@ -114,6 +116,14 @@ def open_cache(folder: Path) -> Iterator[Cache]:
         yield Cache(folder)
     finally:
         os.close(lock)
+        _leave_nothing(folder)
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Take away a folder without results: bad input leaves nothing behind."""
+    if [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
+        folder.rmdir()
 
 
 @cache

@@ -13,7 +13,12 @@ def command() -> None:
 
     Each attack has a budget, and writes attack.json. Give a twin, a model that was taught the same without what is to
     be forgotten: only beside it can be said what an attack brought back, and what anybody could have guessed.
-    """
+
+    \b
+    Examples:
+      eul-train attack prompts --model base --bundle fused --forget alice.heldout.jsonl --twin twin --out prompts
+      eul-train attack rounding --model base --bundle fused --forget alice.heldout.jsonl --twin twin --out rounding
+    """  # noqa: D301  # click reads the backspace as: leave the lines as they are
 
 
 for file in (prompts, choosing, sampling, rounding, relearning):
