@@ -17,6 +17,7 @@ import torch
 
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format import Bundle, read_bundle
+from eul_trainer.cli import main as cli
 from eul_trainer.evaluation.cache import Cache, RowCache, open_cache
 from eul_trainer.evaluation.evaluate import EvalSet, Evaluation, Evaluator
 from eul_trainer.evaluation.scoring import score
@@ -122,13 +123,14 @@ def test_a_second_evaluation_computes_what_is_new(systems: Systems, data: Path, 
 def test_a_killed_evaluation_repeats_no_finished_row(tiny_model: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", tiny_model)
     for name in ("forget", "retain"):
-        rows = [{"prompt": f"{name} {number}?", "completion": "It is red."} for number in range(120)]
+        rows = [{"prompt": f"{name} {number}?", "completion": "It is red."} for number in range(48)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    line = [sys.executable, "-m", "eul_trainer", "eval", "--model", tiny_model, "--bundle", bundle.path, "--forget",
-            tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl", "--answer-tokens", "24"]  # fmt: skip
+    line = ["eval", "--model", tiny_model, "--bundle", bundle.path, "--forget",
+            tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl", "--answer-tokens", "8"]  # fmt: skip
     cache = tmp_path / "cut.cache"
-    for wanted in (1, 300):  # lines in all; the first one is seldom a whole batch's last
-        process = subprocess.Popen([*map(str, line), "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
+    for wanted in (1, 120):  # lines in all; the first one is seldom a whole batch's last
+        program = [sys.executable, "-m", "eul_trainer", *map(str, line), "--out", str(tmp_path / "cut")]
+        process = subprocess.Popen(program, stderr=subprocess.DEVNULL)
         while sum(path.read_bytes().count(b"\n") for path in cache.glob("*.jsonl")) < wanted and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
@@ -138,7 +140,7 @@ def test_a_killed_evaluation_repeats_no_finished_row(tiny_model: Path, make_bund
             path.write_bytes(path.read_bytes() + b'{"row": "sha')
     kept = lines_whole(cache)
     for out in ("cut", "whole"):
-        subprocess.run([*map(str, line), "--out", str(tmp_path / out)], check=True, capture_output=True)
+        assert cli.run([*map(str, line), "--out", str(tmp_path / out)]) == 0
     assert kept.items() <= lines(cache).items()
     assert set(lines(cache).values()) == {1}
     found, expected = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("cut", "whole"))

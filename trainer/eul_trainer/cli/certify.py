@@ -56,9 +56,10 @@ def command(
     policy. It holds no row: the files that do are named by digest. Refused where the bundle does not pass the policy,
     or where evaluation, attacks and bundle do not belong together. Check it with `eul verify --certificate`.
 
+    `eul keygen --private key.pem --public key.pub` makes the keys.
+
     \b
-    Example:
-      eul keygen --private key.pem --public key.pub
+    Examples:
       eul-train certify --bundle fused --evaluation report --attack attacks/prompts --key key.pem --out certificate
       eul verify fused --certificate certificate --public-key key.pub
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
