@@ -30,7 +30,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     help="Also check that the bundle was made for this base model directory.",
 )
 @click.option("--certificate", type=_PATH, metavar="DIR", help="Also check a certificate, and that it is the bundle's.")
@@ -77,7 +77,7 @@ def command(
     shown = None
     if certificate:
         trust = Trust(public_key=public_key, certificates=chain)
-        shown = check_certificate(certificate, trust, bundle, _files(evidence)).statement
+        shown = check_certificate(certificate, trust, bundle, _files(evidence))
     if as_json:
         requests = sorted(bundle.manifest.request_ids)
         found = {"requests": requests, "revision": bundle.revision, "target": name, "verified": True}

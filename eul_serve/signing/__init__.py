@@ -6,13 +6,12 @@ statement.py    the certificate's statement: what was shown of a bundle
 certificate.py  a signed statement as a directory: writing and checking
 """
 
-from eul_serve.signing.certificate import Certificate, check_certificate, write_certificate
+from eul_serve.signing.certificate import check_certificate, write_certificate
 from eul_serve.signing.directory import Signer, Trust, sign_directory, verify_directory
 from eul_serve.signing.keys import make_keys
 from eul_serve.signing.statement import Statement
 
 __all__ = [
-    "Certificate",
     "Signer",
     "Statement",
     "Trust",

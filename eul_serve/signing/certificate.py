@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.errors import BundleFormatError, InputError, RefusedError
@@ -22,16 +21,6 @@ from eul_serve.signing.statement import Statement
 SIGNED, STATEMENT, POLICY, SIGNATURE = "signed", "statement.json", "policy.toml", "certificate.sig"
 MAX_STATEMENT = 64 << 20
 """Most bytes of a statement."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """A certificate whose signature holds."""
-
-    path: Path
-    """Its directory."""
-    statement: Statement
-    """What it states."""
 
 
 def write_certificate(folder: Path, statement: Statement, policy: bytes, signer: Signer) -> None:
@@ -57,7 +46,7 @@ def write_certificate(folder: Path, statement: Statement, policy: bytes, signer:
 
 def check_certificate(
     folder: Path, trust: Trust, bundle: Bundle, evidence: Mapping[str, Path] | None = None
-) -> Certificate:
+) -> Statement:
     """Check a certificate: its signature, that it speaks of a bundle, that it passed, and the files it rests on.
 
     Args:
@@ -67,7 +56,7 @@ def check_certificate(
         evidence: Files to compare with the digests that it names, by name; none compares none.
 
     Returns:
-        The certificate.
+        What it states.
 
     Raises:
         InputError: It cannot be read, or a file is named that it does not rest on.
@@ -86,7 +75,7 @@ def check_certificate(
     _check_subject(where, statement, bundle)
     for name, file in (evidence or {}).items():
         _check_evidence(where, statement, name, file)
-    return Certificate(path=folder, statement=statement)
+    return statement
 
 
 def _check_subject(where: str, statement: Statement, bundle: Bundle) -> None:

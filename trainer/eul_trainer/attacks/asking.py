@@ -51,8 +51,9 @@ def results(evaluation: Evaluation, sets: Sequence[EvalSet], attacks: Sequence[P
     found = []
     for chosen in sets:
         for name, budget in [(PLAIN, 0), *((attack.name, attack.budget) for attack in attacks)]:
-            found += set_results(evaluation, _name(chosen.name, name), "prompts", name, budget)
-    return [replace(result, set=result.set.removesuffix(f", {result.name}")) for result in found]
+            asked = set_results(evaluation, _name(chosen.name, name), "prompts", name, budget)
+            found += [replace(result, set=chosen.name) for result in asked]
+    return found
 
 
 def _name(chosen: str, attack: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import inject_adapter_in_model
 
 from eul_serve.errors import InputError
 from eul_trainer.attacks.result import AttackResult
@@ -23,7 +23,7 @@ from eul_trainer.forward.losses import RowScore, row_scores
 from eul_trainer.forward.runner import Runner
 from eul_trainer.metrics.probability import probability
 from eul_trainer.model.load import LoadedModel
-from eul_trainer.model.trainable import LLAMA_MODULES, LORA_MODULES
+from eul_trainer.model.trainable import lora_config
 from eul_trainer.objectives.terms import cross_entropy
 from eul_trainer.records import Row
 
@@ -101,14 +101,7 @@ def relearn(
 def _train_around(model: LoadedModel, settings: RelearnSettings) -> list[torch.nn.Parameter]:
     """Put a LoRA on the model beside whatever is on it, and return what trains: the LoRA alone."""
     model.network.requires_grad_(False)
-    names = LORA_MODULES.get(model.network.config.model_type, LLAMA_MODULES)
-    present = {path.rpartition(".")[2] for path, _ in model.network.named_modules()}
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.rank,
-        fan_in_fan_out=model.network.config.model_type == "gpt2",  # its projections are stored transposed
-        target_modules=[name for name in names if name in present],
-    )
+    config = lora_config(model, settings.rank)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the bundle's, on purpose
         torch.manual_seed(settings.seed)

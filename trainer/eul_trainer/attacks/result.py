@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from eul_trainer.evaluation.evaluate import Evaluation
+from eul_trainer.evaluation.systems import BASE, TWIN
 from eul_trainer.metrics.summary import means
 
 KNOWING = ("probability", "rouge_l", "chosen", "seen")
@@ -49,7 +50,7 @@ class AttackResult:
         return {measure: self._share(system, measure) for measure in KNOWING if measure in self.systems[system]}
 
     def _share(self, system: str, measure: str) -> float | None:
-        ends = [self.systems.get(name, {}).get(measure) for name in ("twin", "base")]
+        ends = [self.systems.get(name, {}).get(measure) for name in (TWIN, BASE)]
         found = self.systems[system].get(measure)
         if found is None or ends[0] is None or ends[1] is None or ends[1] - ends[0] < LEAST_GAP:
             return None

@@ -11,9 +11,6 @@ from eul_trainer.attacks.result import AttackResult
 from eul_trainer.metrics.rouge import rouge_l_recall
 from eul_trainer.records import Row
 
-DRAWS = 20
-"""Answers drawn for each row."""
-
 
 def sampling(
     rows: Sequence[Row], answers: Mapping[str, Sequence[Sequence[str]]], chosen: str, temperature: float

@@ -12,9 +12,10 @@ import click
 
 from eul_serve.errors import EulError
 from eul_trainer.cli import options
-from eul_trainer.cli.evaluating import Asked, forget_sets, run_evaluation
+from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
+from eul_trainer.cli.evaluating import run_evaluation
 from eul_trainer.cli.main import emit
-from eul_trainer.output.directory import check_apart, check_output, unfinished
+from eul_trainer.output.directory import unfinished
 
 TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
 """What --json prints of metrics.json."""
@@ -92,9 +93,7 @@ def command(
     from eul_trainer.evaluation.report import render_report
     from eul_trainer.records import Fields, read_rows
 
-    check_output(out)
-    if cache:
-        check_apart(out, cache, "--cache")
+    kept = check_places(out, cache)
     rules = read_policy(policy or DEFAULT)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
     sets = [
@@ -104,9 +103,9 @@ def command(
     ]
     asked = Asked(
         model=model,
-        bundles=bundles,
+        bundles=read_bundles(model, bundles),
         twin=twin,
-        cache=cache or out.with_name(f"{out.name}.cache"),
+        cache=kept,
         tokens=tokens,
         device=device,
         quiet=as_json,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -37,17 +38,18 @@ def answer(
     """
     model = systems.model
     keys = [digest_rows([Row(prompt=row.prompt, completion="")]) for row in rows]
-    found = {}
+    times, found = Counter(keys), {}
     for name in names:
         kept = cache.of(systems.identity(name), "answer", tokens=tokens)
         due = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
         tick(sum(key not in due for key in keys), name)
         examples = encode(model.tokenizer, list(due.values()), limit=context_limit(model.network))
+        wanted = list(due)
         with systems.on(name):
             for indices, texts in answer_batches(model, examples, tokens):
-                new = {list(due)[index]: text for index, text in zip(indices, texts, strict=True)}
+                new = {wanted[index]: text for index, text in zip(indices, texts, strict=True)}
                 kept.add(new)
-                tick(sum(keys.count(key) for key in new), name)
+                tick(sum(times[key] for key in new), name)
         found[name] = [kept[key] for key in keys]
     return found
 

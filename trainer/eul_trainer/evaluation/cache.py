@@ -69,6 +69,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._open: dict[Path, RowCache] = {}
 
     def of(self, system: str, kind: str, **settings: Any) -> RowCache:  # noqa: ANN401  # plain JSON
         """Return the results of one system.
@@ -83,7 +84,10 @@ class Cache:
         """
         identity = {"system": system, "kind": kind, "settings": settings, "code": code_digest()}
         name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
-        return RowCache(self.folder / f"{kind}-{name}.jsonl")
+        path = self.folder / f"{kind}-{name}.jsonl"
+        if path not in self._open:  # a file is read once, however often its results are asked for
+            self._open[path] = RowCache(path)
+        return self._open[path]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from eul_serve.signing.statement import LIMITS
 from eul_trainer.attacks.result import KNOWING
 from eul_trainer.evaluation.page import render
 from eul_trainer.evaluation.plots import loss_bars
+from eul_trainer.evaluation.systems import BASE, TWIN
 
 SHOWN_ROWS = 12
 """Answers that the page shows of each set."""
@@ -90,10 +91,8 @@ def _attack_lines(attack: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         if systems:
             back = {name: shares.get(measure) for name, shares in attack["recovered"].items()}
-            told = [f"{name} {share:.2f}" for name, share in back.items() if share is not None and name not in ENDS]
+            told = [
+                f"{name} {share:.2f}" for name, share in back.items() if share is not None and name not in (BASE, TWIN)
+            ]
             found.append({**attack, "measure": measure, "systems": systems, "recovered": ", ".join(told)})
     return found
-
-
-ENDS = ("base", "twin")
-"""Systems that the share brought back lies between."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -45,7 +46,7 @@ def score(
     for name, count in done.items():
         tick(count, name)
     if due:
-        _compute(systems, kept, due, {key: keys.count(key) for key in due}, tick)
+        _compute(systems, kept, due, Counter(keys), tick)
     return {name: [View.from_json(kept[name][key]) for key in keys] for name in names}
 
 

@@ -105,18 +105,32 @@ def _targets(model: LoadedModel, settings: FitSettings) -> tuple[str, ...]:
     return tuple(feed_forward_paths(model, settings.blocks))
 
 
-def _lora(model: LoadedModel, settings: FitSettings) -> Network:
+def lora_config(model: LoadedModel, rank: int, blocks: str = ALL) -> LoraConfig:
+    """Return the settings of a LoRA on a model's feed-forward and attention projections.
+
+    Args:
+        model: The base model.
+        rank: Its rank, and its alpha, so that its output is not scaled.
+        blocks: The blocks that get it.
+
+    Returns:
+        PEFT's settings.
+    """
     names = LORA_MODULES.get(model.network.config.model_type, LLAMA_MODULES)
     present = {path.rpartition(".")[2] for path, _ in model.network.named_modules()}
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.rank,
+    return LoraConfig(
+        r=rank,
+        lora_alpha=rank,
         lora_dropout=0.0,
         fan_in_fan_out=model.network.config.model_type == "gpt2",  # its projections are stored transposed
         target_modules=[name for name in names if name in present],
-        layers_to_transform=None if settings.blocks == ALL else list(block_numbers(model, settings.blocks)),
+        layers_to_transform=None if blocks == ALL else list(block_numbers(model, blocks)),
         task_type="SEQ_2_SEQ_LM" if model.encoder_decoder else "CAUSAL_LM",
     )
+
+
+def _lora(model: LoadedModel, settings: FitSettings) -> Network:
+    config = lora_config(model, settings.rank, settings.blocks)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.init_seed)  # A is drawn, B is zero
         return get_peft_model(model.network, config).eval()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eul_trainer.cli.attack.shared import attack_options, finish, read_asked
-from eul_trainer.cli.evaluating import for_each_system, revisions
+from eul_trainer.cli.evaluating import for_each_system
 
 if TYPE_CHECKING:
     from eul_trainer.attacks.result import AttackResult
@@ -40,7 +40,7 @@ def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared opti
         rows = [*chosen.rows, *(row for group in wrong for row in group)]
         views = for_each_system("choosing", asked, len(rows), partial(_scored, rows=rows))
         found += choosing(chosen.rows, wrong, views, chosen.name)
-    finish(given["out"], revisions(asked), found, asked.quiet)
+    finish(given["out"], asked, found)
 
 
 def _scored(systems: Systems, name: str, cache: Cache, tick: Tick, rows: list[Row]) -> list[View]:

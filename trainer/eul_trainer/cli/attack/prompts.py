@@ -25,5 +25,5 @@ def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared opti
 
     asked, sets = read_asked(**given)
     attacks = prompt_attacks(seed)
-    evaluation, systems = run_evaluation("attack", asked, asked_sets(sets, attacks))
-    finish(given["out"], systems.revisions, results(evaluation, sets, attacks), asked.quiet)
+    evaluation, _ = run_evaluation("attack", asked, asked_sets(sets, attacks))
+    finish(given["out"], asked, results(evaluation, sets, attacks))

@@ -10,7 +10,7 @@ import click
 from eul_trainer.allowed import check
 from eul_trainer.cli import options
 from eul_trainer.cli.attack.shared import attack_options, finish, read_asked
-from eul_trainer.cli.evaluating import fresh_systems, revisions
+from eul_trainer.cli.evaluating import fresh_systems
 from eul_trainer.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ def command(
                 curves[name] = dict(relearn(load(), system, lesson, exam, settings))
                 advance(number * len(fresh) + place, name)
             found += relearn_results(curves, chosen_name, len(lesson), len(exam))
-    finish(given["out"], revisions(asked), found, asked.quiet)
+    finish(given["out"], asked, found)

@@ -25,10 +25,10 @@ def command(**given: Any) -> None:  # noqa: ANN401  # the shared options
     from eul_trainer.attacks.rounding import BITS, PARTS, round_network
 
     asked, sets = read_asked(**given)
-    evaluation, systems = run_evaluation("plain", asked, sets)
+    evaluation, _ = run_evaluation("plain", asked, sets)
     found = [result for chosen in sets for result in set_results(evaluation, chosen.name, "rounding", "plain", 32)]
     for name, part, bits in [(f"{part}-{bits}", part, bits) for part in PARTS for bits in BITS]:
         change = replace(asked, change=partial(round_network, bits=bits, part=part), note=f"rounded {name}")
         evaluation, _ = run_evaluation(name, change, sets)
         found += [result for chosen in sets for result in set_results(evaluation, chosen.name, "rounding", name, bits)]
-    finish(given["out"], systems.revisions, found, asked.quiet)
+    finish(given["out"], asked, found)

@@ -10,7 +10,7 @@ import click
 
 from eul_trainer.allowed import check
 from eul_trainer.cli.attack.shared import attack_options, finish, read_asked
-from eul_trainer.cli.evaluating import for_each_system, revisions
+from eul_trainer.cli.evaluating import for_each_system
 
 if TYPE_CHECKING:
     from eul_trainer.attacks.result import AttackResult
@@ -46,7 +46,7 @@ def command(draws: int, temperature: float, seed: int, **given: Any) -> None:  #
         compute = partial(_drawn, rows=chosen.rows, how=how)
         answers = for_each_system("sampling", asked, len(chosen.rows), compute)
         found += sampling(chosen.rows, answers, chosen.name, temperature)
-    finish(given["out"], revisions(asked), found, asked.quiet)
+    finish(given["out"], asked, found)
 
 
 def _drawn(systems: Systems, name: str, cache: Cache, tick: Tick, rows: Sequence[Row], how: Draws) -> list[list[str]]:

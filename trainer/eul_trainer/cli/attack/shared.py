@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eul_trainer.cli import options
-from eul_trainer.cli.evaluating import Asked, forget_sets
+from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.main import emit
-from eul_trainer.output.directory import check_apart, check_output, replace_file
+from eul_trainer.evaluation.written import ATTACK
+from eul_trainer.output.directory import replace_file
 
 if TYPE_CHECKING:
     from eul_trainer.attacks.result import AttackResult
     from eul_trainer.evaluation.evaluate import EvalSet
-
-FILE = "attack.json"
 
 
 def attack_options(run: Callable[..., None]) -> Callable[..., None]:
@@ -50,38 +49,40 @@ def attack_options(run: Callable[..., None]) -> Callable[..., None]:
 
 
 def read_asked(
+    model: str,
+    bundles: tuple[Path, ...],
     out: Path,
     cache: Path | None,
     forget: tuple[Path, ...],
     prompt_field: str,
     completion_field: str,
     as_json: bool,
-    **given: Any,  # noqa: ANN401  # the fields of Asked
+    **given: Any,  # noqa: ANN401  # further fields of Asked
 ) -> tuple[Asked, list[EvalSet]]:
     """Check the output, and read what is to be measured."""
     from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.records import Fields
 
-    check_output(out)
-    if cache:
-        check_apart(out, cache, "--cache")
+    kept = check_places(out, cache)
     sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field, extra=FIELDS))
-    return Asked(cache=cache or out.with_name(f"{out.name}.cache"), quiet=as_json, **given), sets
+    return Asked(model=model, bundles=read_bundles(model, bundles), cache=kept, quiet=as_json, **given), sets
 
 
-def finish(out: Path, systems: dict[str, str | None], found: list[AttackResult], as_json: bool) -> None:
+def finish(out: Path, asked: Asked, found: list[AttackResult]) -> None:
     """Write attack.json and tell what came back."""
     from eul_trainer.attacks.result import KNOWING
     from eul_trainer.evaluation.cache import code_digest
+    from eul_trainer.evaluation.systems import BASE
 
+    systems = {BASE: None, **{name: bundle.revision for name, bundle in asked.bundles}}
     attacks = [result.to_json() for result in found]
     record: dict[str, Any] = {"systems": systems, "code": code_digest(), "attacks": attacks}
-    replace_file(out / FILE, json.dumps(record, indent=1, sort_keys=True) + "\n")
-    if as_json:
+    replace_file(out / ATTACK, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    if asked.quiet:
         emit({"path": str(out), **record})
         return
     for result in found:
         measure = next(name for name in KNOWING if name in next(iter(result.systems.values())))
         told = ", ".join(f"{name} {numbers[measure]:.3f}" for name, numbers in result.systems.items())
         click.echo(f"{result.set}, {result.name} (budget {result.budget:g}, {result.rows} rows): {measure} {told}")
-    click.echo(f"wrote {out / FILE}")
+    click.echo(f"wrote {out / ATTACK}")

@@ -1,0 +1,79 @@
+"""What the commands that measure bundles are asked for: systems, sets of rows, and where results go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eul_serve.format import Bundle, read_base
+from eul_trainer.output.directory import check_apart, check_output
+
+if TYPE_CHECKING:
+    from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.model.load import Network
+    from eul_trainer.records import Fields
+
+RESERVED = ("retain", "unseen")
+"""Names of sets that no file of rows to forget gives its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is measured, and how."""
+
+    model: str
+    """The base model."""
+    bundles: Sequence[tuple[str, Bundle]]
+    """Bundles to measure beside it, by name."""
+    twin: str | None
+    """A model that was taught the same without what is to be forgotten."""
+    cache: Path
+    """Where results of single rows are kept."""
+    tokens: int
+    """Most tokens of a greedy answer."""
+    device: str
+    """Where to compute."""
+    quiet: bool
+    """Whether to show no progress."""
+    change: Callable[[Network], object] | None = None
+    """Changes the weights of models and bundles before they are measured."""
+    note: str = ""
+    """What the change is called."""
+
+    @property
+    def systems(self) -> int:
+        """How many systems are measured, the base model and the twin included."""
+        return 1 + len(self.bundles) + bool(self.twin)
+
+
+def check_places(out: Path, cache: Path | None) -> Path:
+    """Check the output directory, and return where results of single rows are kept."""
+    check_output(out)
+    if cache:
+        check_apart(out, cache, "--cache")
+    return cache or out.with_name(f"{out.name}.cache")
+
+
+def read_bundles(model: str, paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
+    """Read bundles for a base model, and name them after their directories."""
+    from eul_trainer.evaluation.systems import open_bundles
+    from eul_trainer.model.load import resolve
+
+    return open_bundles(paths, read_base(resolve(model)).fingerprint)
+
+
+def forget_sets(paths: Sequence[Path], fields: Fields) -> list[EvalSet]:
+    """Read files of rows to forget; each set is named after its file, with a number where two share a name."""
+    from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.records import read_rows
+
+    names: list[str] = []
+    for path in paths:
+        stem = path.name.split(".")[0] or path.name
+        taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+        names.append(f"{stem}-{taken + 1}" if taken or stem in RESERVED else stem)
+    return [
+        EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in zip(names, paths, strict=True)
+    ]
