@@ -115,6 +115,19 @@ def make_layout(tiny_model: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture
+def sentinel_t5(make_layout: Callable[..., Path], tmp_path: Path) -> Path:
+    """The tiny T5 with two of its 512 tokens renamed to sentinels."""
+    folder = make_layout("t5", tmp_path)
+    text = (folder / "tokenizer.json").read_text()
+    found = json.loads(text)
+    for number, name in enumerate(("<|user|>", "<|assistant|>", "<|system|>")):
+        text = text.replace(json.dumps(name), json.dumps(f"<extra_id_{number}>"))
+    assert json.loads(text) != found
+    (folder / "tokenizer.json").write_text(text)
+    return folder
+
+
 STARTER = """
 import json, os, resource, sys
 import peft, torch, transformers

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from eul_serve.errors import InputError
@@ -24,7 +27,8 @@ from .conftest import RunTrainer, write_rows
 
 
 def view(loss: float) -> View:
-    return View(logprobs=[-loss], ranks=[int(loss >= 1)], means=[-2.0], deviations=[1.0])
+    state = base64.b64encode(np.array([loss, 1.0], np.float16).tobytes()).decode()
+    return View(logprobs=[-loss], ranks=[int(loss >= 1)], means=[-2.0], deviations=[1.0], state=state)
 
 
 def result(loss: float, ratio: float | None = None) -> Result:
@@ -80,6 +84,32 @@ def test_forgotten_rows_beside_unseen_ones_and_the_twin() -> None:
     assert "no rows to keep" in why["base", "retain", "model_utility"]
 
 
+def test_the_classifier_reads_representations_and_is_told_which_rows_are_compared() -> None:
+    """Each state holds its row's loss: forgotten rows lie beyond the unseen ones and among the retained ones."""
+    losses = {
+        "forget": {"base": [1.0, 1.1, 1.2, 1.3]},
+        "unseen": {"base": [3.0, 3.1, 3.2, 3.3]},
+        "retain": {"base": [0.9, 1.4, 0.8, 1.5]},
+    }
+    found = compare(evaluation(losses)).found["base"]["forget"]
+    assert (found["membership_classifier"]["accuracy"], found["membership_classifier"]["value"]) == (1.0, 1.0)
+    assert (found["membership_classifier"]["members"], found["membership_classifier"]["others"]) == (4, 4)
+    assert found["paper_classifier"]["accuracy"] < 1
+    why = {gap["measure"]: gap["why"] for gap in compare(evaluation({"forget": {"base": [1.0]}})).gaps}
+    assert "1 and 0 rows" in why["membership_classifier"]
+    assert "1 and 0 rows" in why["paper_classifier"]
+
+
+def test_recall_compares_rows_behind_unseen_ones_with_the_other_unseen_ones() -> None:
+    """Behind the prefix a forgotten row's loss goes from 1 to 3, and an unseen one's from 2 to 2."""
+    plain = evaluation({"forget": {"base": [1.0]}, "unseen": {"base": [9.0, 2.0]}})
+    behind = {"base": {0: view(3.0), 2: view(2.0)}}  # the first unseen row stands in the prefix
+    found = compare(replace(plain, after_unseen=behind)).found["base"]["forget"]["membership_recall"]
+    assert (found["value"], found["members"], found["others"]) == (1.0, 1, 1)
+    why = {gap["measure"]: gap["why"] for gap in compare(plain).gaps}
+    assert "give at least 2 unseen rows that leave room" in why["membership_recall"]
+
+
 def test_what_has_no_value_is_a_gap_with_its_reason() -> None:
     found = compare(evaluation({"forget": {"base": [1.0], "twin": [2.0]}, "retain": {"base": [0.5], "twin": [0.5]}}))
     why = {(gap["set"], gap["measure"]): gap["why"] for gap in found.gaps if gap["system"] == "base"}
@@ -90,7 +120,7 @@ def test_what_has_no_value_is_a_gap_with_its_reason() -> None:
     alone = compare(evaluation({"forget": {"base": [1.0]}}))
     assert {gap["measure"] for gap in alone.gaps} == {
         "membership_loss", "membership_zlib", "membership_min_k", "membership_min_k_plus", "membership_reference",
-        "model_utility",
+        "membership_recall", "membership_classifier", "paper_classifier", "model_utility",
     }  # fmt: skip
 
 
@@ -153,7 +183,8 @@ def test_eval_beside_a_twin_and_unseen_rows(
     forgotten = found["comparisons"]["layer"]["alice"]
     assert set(forgotten) == {
         "twin_distance", "forget_quality", "membership_loss", "membership_zlib", "membership_min_k",
-        "membership_min_k_plus", "membership_reference",
+        "membership_min_k_plus", "membership_reference", "membership_recall", "membership_classifier",
+        "paper_classifier",
     }  # fmt: skip
     assert (forgotten["membership_loss"]["members"], forgotten["membership_loss"]["others"]) == (6, 12)
     assert forgotten["twin_distance"]["mean"] > 0

@@ -65,7 +65,7 @@ def test_a_row_asks_about_the_text_and_answers_with_a_word(imdb: Path) -> None:
     found = build_imdb(imdb, ImdbSettings(share=0.25, template="Say: {text} {x}", max_words=5))
     first = next(iter(found.sets["forget"]))
     assert first == Row(prompt="Say: Review 0 of Big Fish, {x}", completion="negative", group="negative")
-    assert first.extra == {"id": "tt1/0", "film": "tt1"}
+    assert first.extra == {"id": "tt1/0", "film": "tt1", "labels": ["negative", "positive"]}
     whole = next(iter(build_imdb(imdb, ImdbSettings(share=0.25)).sets["forget"]))
     assert whole.prompt == (
         "Is this film review positive or negative?\n\n"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eul_serve.errors import InputError
-from eul_trainer.fit.masked_words import masked_rows
+from eul_trainer.forward.masked_words import masked_rows
 from eul_trainer.records import Row
 
 

@@ -70,6 +70,36 @@ def test_a_verdict_says_what_was_found_and_what_is_allowed() -> None:
     assert verdict.to_json()["findings"][0]["value"] == pytest.approx(6.2)
 
 
+def tied(**requests: str | None) -> dict[str, Any]:
+    """Metrics of a bundle that covers r-a and r-b, with a forgotten set for each of the requests given."""
+    found = metrics()
+    like = next(part for part in found["sets"] if part["kind"] == "forget")
+    others = [part for part in found["sets"] if part["kind"] != "forget"]
+    sets = [{**like, "name": name, "request": request} for name, request in requests.items()]
+    return {**found, "sets": [*sets, *others], "requests": {"layer": ["r-a", "r-b"]}}
+
+
+def test_rows_of_a_request_are_judged_under_the_bundles_that_cover_it() -> None:
+    found = tied(first="r-a", second="r-b", other="r-c")
+    found["sets"][2]["systems"] = {name: {**part, "loss": 0.0} for name, part in found["sets"][2]["systems"].items()}
+    verdict = judge(found, "layer", read_policy())
+    assert verdict.passed
+    uncovered = [finding for finding in verdict.findings if finding.side == "uncovered"]
+    assert {(finding.set, finding.failed) for finding in uncovered} == {("other", False)}
+    assert len(uncovered) == sum(rule.on == "forget" for rule in read_policy().rules)
+    assert f"passes all {len(verdict.findings) - len(uncovered)} findings" in verdict.sentence
+    found["sets"][2]["request"] = "r-b"
+    assert not judge(found, "layer", read_policy()).passed
+
+
+def test_a_request_that_nobody_measured_fails() -> None:
+    verdict = judge(tied(first="r-a"), "layer", read_policy())
+    (finding,) = [finding for finding in verdict.findings if finding.failed]
+    assert (finding.rule, finding.set, finding.side) == ("measured", "r-b", "gap")
+    assert finding.words == "no row of this request was measured; give --forget r-b=FILE"
+    assert judge(tied(first="r-a", any=None), "layer", read_policy()).passed  # rows of no request stand for all
+
+
 def test_ends_pass_and_a_kind_without_a_set_is_a_gap() -> None:
     def sided(low: float, high: float, **given: Any) -> Policy:
         return Policy(rules=(Rule(name="r", on="forget", measure="loss", low=low, high=high, **given),), digest="d")

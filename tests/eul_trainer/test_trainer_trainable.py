@@ -136,19 +136,6 @@ def test_the_steered_block_is_found_by_its_share_of_the_depth(make_layout: MakeL
             assert block_at(network, depth) is network.get_submodule(path.format(number))
 
 
-@pytest.fixture
-def sentinel_t5(make_layout: MakeLayout, tmp_path: Path) -> Path:
-    """The tiny T5 with two of its 512 tokens renamed to sentinels."""
-    folder = make_layout("t5", tmp_path)
-    text = (folder / "tokenizer.json").read_text()
-    found = json.loads(text)
-    for number, name in enumerate(("<|user|>", "<|assistant|>", "<|system|>")):
-        text = text.replace(json.dumps(name), json.dumps(f"<extra_id_{number}>"))
-    assert json.loads(text) != found
-    (folder / "tokenizer.json").write_text(text)
-    return folder
-
-
 def test_t5_learns_the_papers_masked_words(sentinel_t5: Path, rows: Rows) -> None:
     settings = override(default_settings("paper"), {**SMALL, "steps": 4, "batch_size": 3})
     training = prepare(load_model(str(sentinel_t5)), *rows, settings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_base
 from eul_trainer.output.directory import check_apart, check_output
 
@@ -37,6 +38,8 @@ class Asked:
     """Where to compute."""
     quiet: bool
     """Whether to show no progress."""
+    masked_words: bool = False
+    """Whether words masked in questions are to be found again."""
     change: Callable[[Network], object] | None = None
     """Changes the weights of models and bundles before they are measured."""
     note: str = ""
@@ -64,16 +67,44 @@ def read_bundles(model: str, paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
     return open_bundles(paths, read_base(resolve(model)).fingerprint)
 
 
-def forget_sets(paths: Sequence[Path], fields: Fields) -> list[EvalSet]:
-    """Read files of rows to forget; each set is named after its file, with a number where two share a name."""
-    from eul_trainer.evaluation.evaluate import EvalSet
-    from eul_trainer.records import read_rows
+def forget_sets(
+    given: Sequence[tuple[str | None, Path]], fields: Fields, bundles: Sequence[tuple[str, Bundle]]
+) -> list[EvalSet]:
+    """Read files of rows to forget, and find out which request each belongs to.
 
+    A set is named after its file, with a number where two share a name. Its request is the one that it was given with,
+    or that of a bundle which was trained on just these rows; else it is not known.
+
+    Args:
+        given: Request's id, if one was named, and file.
+        fields: The fields to read.
+        bundles: The bundles by name.
+
+    Returns:
+        The sets.
+
+    Raises:
+        InputError: A file cannot be read, or no bundle covers the request.
+    """
+    from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.records import digest_rows, read_rows
+
+    known = {request.id: request.data for _, bundle in bundles for request in bundle.manifest.requests}
+    trained_on = {data: request for request, data in known.items()}
     names: list[str] = []
-    for path in paths:
-        stem = path.name.split(".")[0] or path.name
-        taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
-        names.append(f"{stem}-{taken + 1}" if taken or stem in RESERVED else stem)
-    return [
-        EvalSet(name=name, kind="forget", rows=read_rows(path, fields)) for name, path in zip(names, paths, strict=True)
-    ]
+    sets = []
+    for request, path in given:
+        if request and bundles and request not in known:
+            have = ", ".join(sorted(known))
+            raise InputError(f"--forget {request}={path}: no bundle has request {request!r}; they have {have}")
+        rows = read_rows(path, fields)
+        names.append(_name(path, names))
+        found = request or trained_on.get(digest_rows(rows))
+        sets.append(EvalSet(name=names[-1], kind="forget", rows=rows, request=found))
+    return sets
+
+
+def _name(path: Path, names: Sequence[str]) -> str:
+    stem = path.name.split(".")[0] or path.name
+    taken = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+    return f"{stem}-{taken + 1}" if taken or stem in RESERVED else stem

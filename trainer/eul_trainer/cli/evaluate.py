@@ -41,6 +41,9 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
 )
 @options.twin
 @click.option(
+    "--masked-words", is_flag=True, help="Also measure how well words masked in questions are found, as T5 can."
+)
+@click.option(
     "--policy",
     type=options.PATH,
     metavar="FILE",
@@ -58,10 +61,11 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
 def command(
     model: str,
     bundles: tuple[Path, ...],
-    forget: tuple[Path, ...],
+    forget: tuple[tuple[str | None, Path], ...],
     retain: Path,
     unseen: Path | None,
     twin: str | None,
+    masked_words: bool,
     policy: Path | None,
     enforce: bool,
     out: Path,
@@ -84,11 +88,11 @@ def command(
     Examples:
       eul-train eval --model base --forget alice.heldout.jsonl --retain keep.heldout.jsonl --out before
       eul-train eval --model base --bundle layers/alice --bundle fused \\
-          --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
+          --forget alice=alice.heldout.jsonl --forget bob=bob.heldout.jsonl --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
+    from eul_trainer.evaluation.companions import FIELDS
     from eul_trainer.evaluation.evaluate import EvalSet
     from eul_trainer.evaluation.policy import DEFAULT, read_policy
-    from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.evaluation.record import metrics
     from eul_trainer.evaluation.report import render_report
     from eul_trainer.records import Fields, read_rows
@@ -96,19 +100,21 @@ def command(
     kept = check_places(out, cache)
     rules = read_policy(policy or DEFAULT)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
+    named = read_bundles(model, bundles)
     sets = [
-        *forget_sets(forget, fields),
+        *forget_sets(forget, fields, named),
         EvalSet(name="retain", kind="retain", rows=read_rows(retain, fields)),
         *([EvalSet(name="unseen", kind="unseen", rows=read_rows(unseen, fields))] if unseen else []),
     ]
     asked = Asked(
         model=model,
-        bundles=read_bundles(model, bundles),
+        bundles=named,
         twin=twin,
         cache=kept,
         tokens=tokens,
         device=device,
         quiet=as_json,
+        masked_words=masked_words,
     )
     evaluation, systems = run_evaluation("eval", asked, sets)
     found = metrics(evaluation, systems, rules)

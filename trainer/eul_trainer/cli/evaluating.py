@@ -35,7 +35,7 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
     from eul_trainer.evaluation.systems import TWIN
 
     with open_cache(asked.cache) as kept:
-        evaluator = Evaluator(sets, kept, tokens=asked.tokens)
+        evaluator = Evaluator(sets, kept, tokens=asked.tokens, masked_words=asked.masked_words)
         with progress(what, evaluator.total(asked.systems), asked.quiet) as evaluator.watch:
             if asked.twin:
                 evaluator.measure(load_twin(asked, asked.twin), TWIN)

@@ -6,7 +6,24 @@ from pathlib import Path
 
 import click
 
+from eul_serve.format import check_name
+
 PATH = click.Path(path_type=Path)
+
+
+class RequestFile(click.ParamType[tuple[str | None, Path]]):
+    """A file of rows, with the id of its request before it if there is one: [ID=]FILE."""
+
+    name = "file"
+
+    def convert(self, value: object, param: object, ctx: object) -> tuple[str | None, Path]:
+        """Split at the first `=`, unless there is a file of the whole name."""
+        text = str(value)
+        request, sign, rest = text.partition("=")
+        if not sign or Path(text).exists():
+            return None, Path(text)
+        return check_name(request, "--forget: request's"), Path(rest)
+
 
 model = click.option(
     "--model", required=True, metavar="DIR", help="Base model: a Hugging Face directory, or a name on the hub."
@@ -44,9 +61,10 @@ forget_files = click.option(
     "--forget",
     multiple=True,
     required=True,
-    type=PATH,
-    metavar="FILE",
-    help="JSON lines that should be forgotten; may be given more than once.",
+    type=RequestFile(),
+    metavar="[ID=]FILE",
+    help="JSON lines that should be forgotten, with the id of the request that they belong to; may be given more than "
+    "once. Rows of a request are judged under the bundles that cover it alone.",
 )
 twin = click.option("--twin", metavar="DIR", help="A model that was taught the same without what is to be forgotten.")
 answer_tokens = click.option(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from eul_serve.format import Bundle
 
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
-    ("--rho", float, "Weight of retained data in the solve of concat, compress, distil.  [default: 0.1]"),
+    ("--rho", float, "Weight of retained data in the solve of concat, compress, distil.  [default: 10]"),
     ("--rho-blocks", str, "Weights of single blocks instead, such as 0-9=0.3,29=0.01."),
     ("--retain-limit", float, "concat: take the smallest rho that lets no group's retained loss rise by more, nats."),
     ("--calibration-rows", int, "Most retained rows that the rise is measured on.  [default: 64]"),

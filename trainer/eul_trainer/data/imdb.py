@@ -106,7 +106,7 @@ def _row(record: Record, settings: ImdbSettings, file: str) -> Row:
         raise InputError(f"{file}: review {record['id']!r}: expected a text labelled {' or '.join(LABELS)}")
     label = LABELS[record["label"]]
     text = cut(_BREAK.sub("\n", record["text"]), settings.max_words)
-    extra = {"id": record["id"], "film": record["title_id"]}
+    extra = {"id": record["id"], "film": record["title_id"], "labels": list(LABELS.values())}
     return Row(prompt=fill(settings.template, text), completion=label, group=label, where=file, extra=extra)
 
 

@@ -5,7 +5,7 @@ Whatever has no value is a gap with its reason, never a zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from eul_trainer.evaluation.view import View
 from eul_trainer.metrics.forget_quality import forget_quality
 from eul_trainer.metrics.membership import scores
 from eul_trainer.metrics.membership.auc import area
+from eul_trainer.metrics.membership.classifier import separate
 from eul_trainer.metrics.membership.privleak import privleak
 from eul_trainer.metrics.membership.tokens import TokenView
 from eul_trainer.metrics.model_utility import SetUtility, model_utility
@@ -27,6 +28,8 @@ SHARES = ("probability", "accuracy", "extraction_strength", "rouge_l", "rouge_l_
 """Measures between 0 and 1, of which the distance to the twin is the mean."""
 ATTACKS = {"loss": scores.loss, "zlib": scores.zlib, "min_k": scores.min_k, "min_k_plus": scores.min_k_plus}
 """Attacks that see one row under one model."""
+CLASSIFIERS = {"unseen": "membership_classifier", "retain": "paper_classifier"}
+"""What the classifier on final representations is called, by the kind of rows that forgotten ones are told from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +68,10 @@ def compare(evaluation: Evaluation) -> Comparison:
                 found.put(system, name, "twin_distance", _distance, [evaluation.rows[place] for place in places])
             if beside_twin and forgotten:
                 found.put(system, name, "forget_quality", _quality, [evaluation.rows[place] for place in places])
-            for attack in (*ATTACKS, "reference") if forgotten else ():
+            for attack in (*ATTACKS, "reference", "recall") if forgotten else ():
                 found.put(system, name, f"membership_{attack}", _attack, evaluation, places, attack)
+            for other in ("unseen", "retain") if forgotten else ():
+                found.put(system, name, CLASSIFIERS[other], _classifier, evaluation, places, other)
         found.put(system, "retain", "model_utility", _utility, evaluation.rows)
     return found
 
@@ -82,9 +87,27 @@ def _quality(system: str, rows: Sequence[RowResult]) -> dict[str, Any]:
     return asdict(forget_quality(*sides))
 
 
+def _classifier(system: str, evaluation: Evaluation, places: Sequence[int], other: str) -> dict[str, Any]:
+    """Return how well a classifier on final representations tells forgotten rows from others of a kind."""
+    import numpy as np
+
+    others = [place for place, row in enumerate(evaluation.rows) if row.kind == other]
+    views = evaluation.views[system]
+    forgotten, rest = (np.array([views[place].representation for place in chosen]) for chosen in (places, others))
+    found = separate(forgotten, rest)
+    return {"accuracy": found.accuracy, **asdict(found.area), "privleak": None}
+
+
 def _attack(system: str, evaluation: Evaluation, places: Sequence[int], attack: str) -> dict[str, Any]:
     """Return the area of an attack on forgotten against unseen rows, and PrivLeak where there is a twin."""
     unseen = [place for place, row in enumerate(evaluation.rows) if row.kind == "unseen"]
+    if attack == "recall":
+        behind = evaluation.after_unseen.get(system, {})
+        if not behind:
+            raise UndefinedError(
+                "membership by ReCaLL: no rows stand behind unseen ones; give at least 2 unseen rows that leave room"
+            )
+        unseen = [place for place in unseen if place in behind]
     found = area(_scores(evaluation, system, places, attack), _scores(evaluation, system, unseen, attack))
     leak = None
     if TWIN in evaluation.views and system != TWIN and attack != "reference":
@@ -94,6 +117,9 @@ def _attack(system: str, evaluation: Evaluation, places: Sequence[int], attack: 
 
 
 def _scores(evaluation: Evaluation, system: str, places: Sequence[int], attack: str) -> list[float]:
+    if attack == "recall":
+        behind = evaluation.after_unseen[system]
+        return [scores.recall(_tokens(evaluation, system, place), _seen(evaluation, place, behind)) for place in places]
     if attack != "reference":
         return [ATTACKS[attack](_tokens(evaluation, system, place)) for place in places]
     if TWIN not in evaluation.views or system == TWIN:
@@ -102,7 +128,11 @@ def _scores(evaluation: Evaluation, system: str, places: Sequence[int], attack: 
 
 
 def _tokens(evaluation: Evaluation, system: str, place: int) -> TokenView:
-    view: View = evaluation.views[system][place]
+    return _seen(evaluation, place, evaluation.views[system])
+
+
+def _seen(evaluation: Evaluation, place: int, views: Mapping[int, View] | Sequence[View]) -> TokenView:
+    view = views[place]
     return TokenView(
         text=evaluation.rows[place].completion,
         logprobs=view.logprobs,

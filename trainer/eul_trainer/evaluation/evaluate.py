@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
 from eul_trainer.evaluation.cache import Cache
-from eul_trainer.evaluation.ratios import ratios, variants
+from eul_trainer.evaluation.companions import (
+    Beside,
+    Companions,
+    behind,
+    fitted_prefix,
+    fixed,
+    masked,
+    prefix_rows,
+)
+from eul_trainer.evaluation.judging import judged
 from eul_trainer.evaluation.scoring import score
 from eul_trainer.evaluation.systems import BASE, TWIN, Systems
 from eul_trainer.evaluation.view import View
-from eul_trainer.metrics.exact_memorisation import exact_memorisation
-from eul_trainer.metrics.extraction_strength import extraction_strength
-from eul_trainer.metrics.gibberish import is_gibberish
-from eul_trainer.metrics.result import Kind, Result, RowResult
-from eul_trainer.metrics.rouge import rouge_f1, rouge_l_recall
+from eul_trainer.metrics.result import Kind, RowResult
+from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row
 
 Watch = Callable[[int, str], None]
@@ -33,6 +39,8 @@ class EvalSet:
     """Whether they are to be forgotten, to be kept, or were never seen."""
     rows: Sequence[Row]
     """The rows."""
+    request: str | None = None
+    """Id of the deletion request that they belong to, if that is known; only rows to forget have one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,10 @@ class Evaluation:
     """The rows, in the order of the sets."""
     views: Mapping[str, Sequence[View]]
     """Each system's view of each of them."""
+    after_unseen: Mapping[str, Mapping[int, View]] = field(default_factory=dict)
+    """Each system's view of rows behind unseen ones, by place among the rows: those to forget, and the other unseen."""
+    requests: Mapping[str, str] = field(default_factory=dict)
+    """Id of the deletion request of a set, by its name, where it is known."""
 
 
 class Evaluator:
@@ -52,26 +64,35 @@ class Evaluator:
         sets: The sets.
         cache: Where single results are kept as they come.
         tokens: Most tokens of a greedy answer.
+        masked_words: Whether to measure how well words masked in a question are found again, as T5 can.
 
     Raises:
-        InputError: A row's paraphrased or wrong answers are malformed.
+        InputError: A row's paraphrased or wrong answers, or its labels, are malformed.
     """
 
-    def __init__(self, sets: Sequence[EvalSet], cache: Cache, *, tokens: int = MAX_NEW_TOKENS) -> None:
+    def __init__(
+        self, sets: Sequence[EvalSet], cache: Cache, *, tokens: int = MAX_NEW_TOKENS, masked_words: bool = False
+    ) -> None:
         self.watch: Watch | None = None
         """Told about every batch."""
+        self._sets = sets
         self._places = [(chosen, row) for chosen in sets for row in chosen.rows]
         self._rows = [row for _, row in self._places]
-        self._variants = [variants(row) for row in self._rows]
+        self._fixed = [fixed(row) for row in self._rows]
+        self._prefix = prefix_rows([row for chosen, row in self._places if chosen.kind == "unseen"])
+        self._behind = self._compared() if self._prefix else []
+        self._masked = masked_words
+        self._companions: list[Companions] | None = None
         self._cache, self._tokens = cache, tokens
         self._views: dict[str, list[View]] = {}
-        self._ratios: dict[str, list[dict[str, float | None]]] = {}
+        self._beside: dict[str, list[Beside]] = {}
         self._answers: dict[str, list[str]] = {}
         self._done = 0
 
     def total(self, systems: int) -> int:
-        """Return how many results so many systems have: scores of rows and variants, answers, and their scores."""
-        return systems * (3 * len(self._rows) + sum(map(len, self._variants)))
+        """Return how many results so many systems have: scores of rows and companions, answers, and their scores."""
+        companions = sum(len(found.rows) for found in self._fixed) + len(self._behind)
+        return systems * ((3 + self._masked) * len(self._rows) + companions)
 
     def measure(self, systems: Systems, name: str | None = None) -> None:
         """Score and answer all rows.
@@ -81,10 +102,11 @@ class Evaluator:
             name: Another name for the model alone, such as TWIN.
 
         Raises:
-            InputError: A row is longer than the model can read.
+            InputError: A row is longer than the model can read, or it cannot fill in masked words.
         """
         names = list(systems.revisions)
-        flat = [*self._rows, *(row for group in self._variants for row in group)]
+        companions = self._companions = self._companions or self._complete(systems.model)
+        flat = [*self._rows, *(row for found in companions for row in found.rows)]
         views = score(systems, names, flat, self._cache, self._tick)  # a row too long is found first
         answers = answer(systems, names, self._rows, self._tokens, self._cache, self._tick)
         for system in names:
@@ -92,7 +114,7 @@ class Evaluator:
             self._views[called] = views[system][: len(self._rows)]
             self._answers[called] = answers[system]
             rest = iter(views[system][len(self._rows) :])
-            self._ratios[called] = [ratios([next(rest) for _ in group]) for group in self._variants]
+            self._beside[called] = [Beside.take(found, rest) for found in companions]
 
     def finish(self, systems: Systems) -> Evaluation:
         """Have the base model judge all answers, and put everything together.
@@ -112,32 +134,52 @@ class Evaluator:
                 group=row.group,
                 prompt=row.prompt,
                 completion=row.completion,
-                systems={name: self._result(name, index, strange[name][index]) for name in names},
+                systems={
+                    name: judged(
+                        row,
+                        self._views[name][index],
+                        self._beside[name][index],
+                        self._answers[name][index],
+                        strange[name][index],
+                    )
+                    for name in names
+                },
             )
             for index, (chosen, row) in enumerate(self._places)
         ]
-        return Evaluation(rows=rows, views={name: self._views[name] for name in names})
+        return Evaluation(
+            rows=rows,
+            views={name: self._views[name] for name in names},
+            after_unseen={name: self._after_unseen(name) for name in names},
+            requests={chosen.name: chosen.request for chosen in self._sets if chosen.request},
+        )
+
+    def _compared(self) -> list[int]:
+        """Return the places of rows that are also scored behind unseen ones."""
+        unseen = [place for place, (chosen, _) in enumerate(self._places) if chosen.kind == "unseen"]
+        forgotten = [place for place, (chosen, _) in enumerate(self._places) if chosen.kind == "forget"]
+        return [*forgotten, *unseen[len(self._prefix) :]]
+
+    def _complete(self, model: LoadedModel) -> list[Companions]:
+        """Return all companions of the rows, for a model that can read them."""
+        prefix = fitted_prefix(model, self._prefix, [self._rows[place] for place in self._behind])
+        compared = set(self._behind) if prefix else set()
+        return [
+            replace(
+                found,
+                after_unseen=[behind(prefix, row)] if place in compared else (),
+                masked=masked(model, row) if self._masked else (),
+            )
+            for place, (found, row) in enumerate(zip(self._fixed, self._rows, strict=True))
+        ]
+
+    def _after_unseen(self, name: str) -> dict[int, View]:
+        return {place: beside.after_unseen[0] for place, beside in enumerate(self._beside[name]) if beside.after_unseen}
 
     def _tick(self, more: int, system: str) -> None:
         self._done += more
         if self.watch and more:
             self.watch(self._done, system)
-
-    def _result(self, name: str, index: int, strangeness: float) -> Result:
-        row, view, text = self._rows[index], self._views[name][index], self._answers[name][index]
-        found = self._ratios[name][index]
-        return Result(
-            loss=view.loss,
-            accuracy=exact_memorisation(view.first),
-            extraction_strength=extraction_strength(view.first),
-            divergence=view.divergence,
-            rouge_l=rouge_l_recall(row.completion, text),
-            rouge_l_f1=rouge_f1(row.completion, text)["rougeL"],
-            gibberish=is_gibberish(text, strangeness),
-            answer=text,
-            truth_ratio=found["geometric"],
-            truth_ratio_arithmetic=found["arithmetic"],
-        )
 
     def _strangeness(self, systems: Systems, answers: Sequence[str]) -> list[float]:
         """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""

@@ -24,15 +24,18 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
         policy: What the bundles are judged by.
 
     Returns:
-        Fingerprint of the base model; revision by system, None for one without a bundle; summaries of the sets;
-        comparisons and gaps; verdicts on the bundles and the policy's digest; rows; digest of the code, and
-        versions.
+        Fingerprint of the base model; revision by system, None for one without a bundle; ids of the requests by bundle;
+        summaries of the sets, each with its request's id or None; comparisons and gaps; verdicts on the bundles and the
+        policy's digest; rows; digest of the code, and versions.
     """
     comparison = compare(evaluation)
     found: dict[str, Any] = {
         "base": systems.model.base.fingerprint,
         "systems": {name: systems.revisions.get(name) for name in evaluation.views},
-        "sets": summarise(evaluation.rows),
+        "requests": systems.requests,
+        "sets": [
+            {**summary, "request": evaluation.requests.get(summary["name"])} for summary in summarise(evaluation.rows)
+        ],
         "comparisons": comparison.found,
         "gaps": comparison.gaps,
         "policy": policy.digest,

@@ -37,6 +37,8 @@ class Systems:
         self._note = note
         self.revisions: dict[str, str | None] = {BASE: None} | {name: bundle.revision for name, bundle in bundles}
         """Revision by system, the base model first; None for it."""
+        self.requests = {name: [request.id for request in bundle.manifest.requests] for name, bundle in bundles}
+        """Ids of the deletion requests that each bundle covers."""
         self._stack = BundleStack(model, bundles)
         if change:
             change(model.network)

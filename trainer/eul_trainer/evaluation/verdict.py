@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from eul_trainer.evaluation.policy import Policy, Rule
 
-Side = Literal["passed", "below", "above", "gap"]
+Side = Literal["passed", "below", "above", "gap", "uncovered"]
+MEASURED = "measured"
+"""Name of the finding that a request of the bundle was measured nowhere; no policy can leave it out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class Finding:
     value: float | None
     """What was found, in the measure's unit; None where it has no value."""
     side: Side
-    """Whether it passed, and if not, on which side it fell; `gap` where it has no value."""
+    """Whether it passed, and if not, on which side it fell; `gap` where it has no value, `uncovered` where the set
+    belongs to a request that the bundle was never asked to forget."""
     failed: bool
     """Whether this fails the policy."""
     words: str
@@ -48,6 +51,9 @@ class Verdict:
 def judge(metrics: Mapping[str, Any], system: str, policy: Policy) -> Verdict:
     """Judge a system.
 
+    A set that belongs to a request is judged under the bundles that cover it. A set that belongs to none stands for all
+    requests. A request for which no set stands fails the bundle: nobody looked.
+
     Args:
         metrics: `metrics.json`.
         system: The system's name.
@@ -56,21 +62,52 @@ def judge(metrics: Mapping[str, Any], system: str, policy: Policy) -> Verdict:
     Returns:
         The verdict.
     """
-    findings = tuple(
-        _find(metrics, system, rule, name)
-        for rule in policy.rules
-        for name in [part["name"] for part in metrics["sets"] if part["kind"] == rule.on] or [None]
+    findings = (
+        *_unmeasured(metrics, system),
+        *(
+            _find(metrics, system, rule, name)
+            for rule in policy.rules
+            for name in [part["name"] for part in metrics["sets"] if part["kind"] == rule.on] or [None]
+        ),
     )
     failed = [finding for finding in findings if finding.failed]
     what = "; ".join(f"{finding.set}: {finding.words}" for finding in failed)
-    sentence = f"{system} passes all {len(findings)} findings" if not failed else f"{system} fails: {what}"
+    judged = sum(finding.side != "uncovered" for finding in findings)
+    sentence = f"{system} passes all {judged} findings" if not failed else f"{system} fails: {what}"
     return Verdict(passed=not failed, sentence=sentence, findings=findings)
+
+
+def _unmeasured(metrics: Mapping[str, Any], system: str) -> list[Finding]:
+    """Return a finding for each request of the bundle for which no set stands."""
+    asked = [part.get("request") for part in metrics["sets"] if part["kind"] == "forget"]
+    if None in asked:
+        return []
+    return [
+        Finding(
+            rule=MEASURED,
+            set=request,
+            value=None,
+            side="gap",
+            failed=True,
+            words=f"no row of this request was measured; give --forget {request}=FILE",
+        )
+        for request in metrics.get("requests", {}).get(system, ())
+        if request not in asked
+    ]
+
+
+def _covered(metrics: Mapping[str, Any], system: str, name: str | None) -> bool:
+    """Return whether a set is the system's to forget, as far as is known."""
+    request = next((part.get("request") for part in metrics["sets"] if part["name"] == name), None)
+    return request is None or request in metrics.get("requests", {}).get(system, ())
 
 
 def _find(metrics: Mapping[str, Any], system: str, rule: Rule, name: str | None) -> Finding:
     value = _value(metrics, system, rule, name) if name else None
     side: Side = "passed"
-    if value is None:
+    if not _covered(metrics, system, name):
+        side, words = "uncovered", "the bundle was not asked to forget these rows"
+    elif value is None:
         side, words = (
             "gap",
             f"no value for {_called(rule)}" + (f" ({why})" if (why := _why(metrics, system, rule)) else ""),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHUNK = 256
 """Answer tokens whose distribution over the vocabulary is held at once: 48 MiB at 49,152 words."""
@@ -26,6 +31,15 @@ class View:
     """Its standard deviation, nats."""
     divergence: float | None = None
     """Mean KL(base || system) of the tokens, nats; None for the base model and for whole models beside it."""
+    state: str = ""
+    """Mean of the states before the output head, (d,), float16 in base64: what the paper's membership attack reads."""
+
+    @property
+    def representation(self) -> NDArray[np.float32]:
+        """The state as numbers, (d,)."""
+        import numpy as np
+
+        return np.frombuffer(base64.b64decode(self.state), np.float16).astype(np.float32)
 
     @property
     def loss(self) -> float:
@@ -56,6 +70,8 @@ class TokenSums:
     means: torch.Tensor
     deviations: torch.Tensor
     divergences: torch.Tensor | None
+    hidden: torch.Tensor
+    """The states before the output head, (T, d)."""
 
     def of(self, mine: torch.Tensor) -> View:
         """Return the view of the row whose tokens these are, (T,), boolean."""
@@ -65,7 +81,12 @@ class TokenSums:
             means=self.means[mine].tolist(),
             deviations=self.deviations[mine].tolist(),
             divergence=None if self.divergences is None else self.divergences[mine].mean().item(),
+            state=_packed(self.hidden[mine].float().mean(0)),
         )
+
+
+def _packed(state: torch.Tensor) -> str:
+    return base64.b64encode(state.half().numpy().tobytes()).decode()
 
 
 def token_sums(
@@ -86,7 +107,14 @@ def token_sums(
     joined = [torch.cat(found).cpu() for found in zip(*(part[:4] for part in parts), strict=True)]
     divergences = None if base is None else torch.cat([part[4] for part in parts]).cpu()
     logprobs, ranks, means, deviations = joined
-    return TokenSums(logprobs=logprobs, ranks=ranks, means=means, deviations=deviations, divergences=divergences)
+    return TokenSums(
+        logprobs=logprobs,
+        ranks=ranks,
+        means=means,
+        deviations=deviations,
+        divergences=divergences,
+        hidden=hidden.cpu(),
+    )
 
 
 def _parts(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eul_serve.errors import InputError
-from eul_trainer.fit.masked_words import masked_rows
 from eul_trainer.forward.encoding import Example, context_limit, encode
+from eul_trainer.forward.masked_words import masked_rows
 from eul_trainer.model.load import LoadedModel
 from eul_trainer.objectives.catalog import OBJECTIVES
 from eul_trainer.records import Row

@@ -29,10 +29,16 @@ class Result:
     """Whether the greedy answer is no longer language (metrics/gibberish.py)."""
     answer: str
     """The greedy answer."""
+    tokens: int = 1
+    """Tokens of the reference answer."""
     truth_ratio: float | None = None
     """R of metrics/truth_ratio.py, geometric; None where the row has no paraphrased and wrong answers."""
     truth_ratio_arithmetic: float | None = None
     """The same, arithmetic."""
+    label: str | None = None
+    """The likeliest of the row's labels; None where it has none."""
+    masked_word_loss: float | None = None
+    """Mean cross-entropy of words masked in the question, nats; None where it was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

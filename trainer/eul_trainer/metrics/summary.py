@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from eul_trainer.metrics.change import unchanged_share
+from eul_trainer.metrics.classification import accuracy
+from eul_trainer.metrics.perplexity import perplexity
 from eul_trainer.metrics.probability import probability
 from eul_trainer.metrics.result import Result, RowResult
 from eul_trainer.metrics.truth_ratio import near_one, true_better
@@ -46,8 +49,9 @@ def means(rows: Sequence[RowResult]) -> dict[str, dict[str, float | None]]:
 
     Returns:
         Means over the rows. None stands for what has no value: `unchanged` and `divergence` of the base model, the
-        divergence of a twin, and the truth ratio where a row has no wrong answers. The truth ratio is the mean of
-        near_one on what is to be forgotten, and of true_better elsewhere.
+        divergence of a twin, the truth ratio where a row has no wrong answers, the accuracy of labels where a row has
+        no labels, the loss of masked words where it was not asked for, and a perplexity beyond all numbers. The truth
+        ratio is the mean of near_one on what is to be forgotten, and of true_better elsewhere.
     """
     return {
         system: {**_of_results([row.systems[system] for row in rows]), **_others(rows, system)}
@@ -65,6 +69,8 @@ def _of_results(results: Sequence[Result]) -> dict[str, float | None]:
         "rouge_l_f1": _mean([result.rouge_l_f1 for result in results]),
         "gibberish": _mean([float(result.gibberish) for result in results]),
         "divergence": _mean_of_all([result.divergence for result in results]),
+        "masked_word_loss": _mean_of_all([result.masked_word_loss for result in results]),
+        "perplexity": _perplexity(results),
     }
 
 
@@ -76,7 +82,20 @@ def _others(rows: Sequence[RowResult], system: str) -> dict[str, float | None]:
     return {
         "unchanged": None if system == first else round(unchanged_share(before, after), 6),
         "truth_ratio": _mean_of_all([None if ratio is None else score(ratio) for ratio in ratios]),
+        "label_accuracy": _label_accuracy(rows, system),
     }
+
+
+def _label_accuracy(rows: Sequence[RowResult], system: str) -> float | None:
+    chosen = [label for row in rows if (label := row.systems[system].label) is not None]
+    if len(chosen) < len(rows):
+        return None
+    return round(accuracy([row.completion for row in rows], chosen), 6)
+
+
+def _perplexity(results: Sequence[Result]) -> float | None:
+    found = perplexity([result.loss for result in results], [result.tokens for result in results])
+    return round(found, 6) if math.isfinite(found) else None
 
 
 def _mean_of_all(values: Sequence[float | None]) -> float | None:

@@ -53,7 +53,7 @@ def read_asked(
     bundles: tuple[Path, ...],
     out: Path,
     cache: Path | None,
-    forget: tuple[Path, ...],
+    forget: tuple[tuple[str | None, Path], ...],
     prompt_field: str,
     completion_field: str,
     as_json: bool,
@@ -64,8 +64,9 @@ def read_asked(
     from eul_trainer.records import Fields
 
     kept = check_places(out, cache)
-    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field, extra=FIELDS))
-    return Asked(model=model, bundles=read_bundles(model, bundles), cache=kept, quiet=as_json, **given), sets
+    named = read_bundles(model, bundles)
+    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field, extra=FIELDS), named)
+    return Asked(model=model, bundles=named, cache=kept, quiet=as_json, **given), sets
 
 
 def finish(out: Path, asked: Asked, found: list[AttackResult]) -> None:

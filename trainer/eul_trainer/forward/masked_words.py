@@ -30,7 +30,7 @@ def masked_rows(tokenizer: Tokenizer, rows: Sequence[Row], seed: int) -> list[Ro
 
     Args:
         tokenizer: The base model's tokenizer.
-        rows: The rows to forget.
+        rows: The rows.
         seed: Seed of which words are taken out; the same row and seed give the same words.
 
     Returns:
@@ -43,8 +43,8 @@ def masked_rows(tokenizer: Tokenizer, rows: Sequence[Row], seed: int) -> list[Ro
     sentinels = next(number for number in range(len(vocabulary) + 1) if SENTINEL.format(number) not in vocabulary)
     if sentinels < 2:
         raise InputError(
-            f"objective 'paper': expected a tokenizer with sentinels such as {SENTINEL.format(1)}, as T5's has, found "
-            "none; leave its masked-word term out with --weight gamma=0"
+            f"masked words: expected a tokenizer with sentinels such as {SENTINEL.format(1)}, as T5's has, found none; "
+            "leave --masked-words out, or with --objective paper its term by --weight gamma=0"
         )
     chances = [random.Random(f"{seed}:{row.prompt}") for row in rows]  # noqa: S311  # chance, not secrecy
     return [_masked(row, chance, sentinels - 1) for row, chance in zip(rows, chances, strict=True)]
