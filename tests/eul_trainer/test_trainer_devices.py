@@ -206,3 +206,34 @@ def test_a_parameter_without_a_gradient_counts_as_zeros() -> None:
     one, two = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
     (one * 2).sum().backward()
     assert [found.tolist() for found in gradients([one, two])] == [[2, 2], [0, 0, 0]]
+
+
+def test_two_processes_evaluate_as_one_and_compute_no_row_twice(
+    forker: Any, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    line = ["eval", "--model", tiny_model, "--forget", data / "first.jsonl", "--retain", data / "retain.jsonl",
+            "--answer-tokens", "4", "--json"]  # fmt: skip
+    alone(forker, [*line, "--out", tmp_path / "one"])
+    first, second = together(forker, [*line, "--out", tmp_path / "two"])
+    assert (first[0], second) == (0, (0, "")), first[1]
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for mine, theirs in zip(one["rows"], two["rows"], strict=True):
+        assert mine["systems"]["base"]["answer"] == theirs["systems"]["base"]["answer"]
+        assert mine["systems"]["base"]["loss"] == pytest.approx(theirs["systems"]["base"]["loss"], abs=1e-5)
+    lines = {path.name: path.read_text().splitlines() for path in (tmp_path / "two.cache").glob("*.jsonl")}
+    kept = [json.loads(text)["row"] for name in lines for text in lines[name] if name.startswith("score")]
+    assert len(kept) == len(set(kept)) > 30
+    assert all(len(lines[name]) > 5 for name in lines), "one process did nearly all"
+    assert sorted(name.count(".") for name in lines) == [1, 1, 2, 2]  # scores and answers, of each process
+    alone(forker, [*line, "--out", tmp_path / "three", "--cache", tmp_path / "two.cache"])
+    after = {path.name: path.read_text().splitlines() for path in (tmp_path / "two.cache").glob("*.jsonl")}
+    assert after == lines  # one process finds what two have computed
+
+
+def test_an_evaluation_with_a_spread_model_is_refused(
+    forker: Any, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    line = ["eval", "--model", tiny_model, "--forget", data / "first.jsonl", "--retain", data / "retain.jsonl"]
+    told = together(forker, [*line, "--out", tmp_path / "out"], **FSDP)
+    assert [status for status, _ in told] == [2, 2], told
+    assert "every process holds the whole model; leave --use_fsdp out" in told[0][1]

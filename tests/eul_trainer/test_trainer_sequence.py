@@ -97,7 +97,7 @@ def test_a_layer_of_several_requests_is_refused(
     tiny_model: Path, data: Path, layers: Path, tmp_path: Path, trainer: RunTrainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer("fuse", layers / "first", layers / "second", "--out", tmp_path / "fused")
-    with pytest.raises(InputError, match="expected a layer of one request, found .*; name the single layers"):
+    with pytest.raises(InputError, match=r"expected a layer of one request, found .*; name the single layers"):
         layers_by_request([tmp_path / "fused"])
     with pytest.raises(InputError, match="has another layer already"):
         layers_by_request([layers / "first", layers / "first"])

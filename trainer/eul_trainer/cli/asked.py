@@ -13,6 +13,7 @@ from eul_trainer.output.directory import check_apart, check_output
 
 if TYPE_CHECKING:
     from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.model.devices import Devices
     from eul_trainer.model.load import Network
     from eul_trainer.records import Fields
 
@@ -40,6 +41,8 @@ class Asked:
     """Whether to show no progress."""
     masked_words: bool = False
     """Whether words masked in questions are to be found again."""
+    devices: Devices | None = None
+    """The processes that measure together; None for one alone."""
     change: Callable[[Network], object] | None = None
     """Changes the weights of models and bundles before they are measured."""
     note: str = ""

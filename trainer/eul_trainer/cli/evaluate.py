@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from eul_serve.errors import EulError
+from eul_serve.errors import EulError, InputError
 from eul_trainer.cli import options
 from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.evaluating import run_evaluation
@@ -89,14 +89,20 @@ def command(
       eul-train eval --model base --forget alice.heldout.jsonl --retain keep.heldout.jsonl --out before
       eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice=alice.heldout.jsonl --forget bob=bob.heldout.jsonl --retain keep.heldout.jsonl --out report
+      torchrun --nproc-per-node 2 -m eul_trainer eval --model base --bundle fused --forget alice.heldout.jsonl \\
+          --retain keep.heldout.jsonl --out report
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.companions import FIELDS
     from eul_trainer.evaluation.evaluate import EvalSet
     from eul_trainer.evaluation.policy import DEFAULT, read_policy
     from eul_trainer.evaluation.record import metrics
     from eul_trainer.evaluation.report import render_report
+    from eul_trainer.model.devices import find_devices
     from eul_trainer.records import Fields, read_rows
 
+    devices = find_devices(device)
+    if devices.sharded:
+        raise InputError("eval: every process holds the whole model; leave --use_fsdp out")
     kept = check_places(out, cache)
     rules = read_policy(policy or DEFAULT)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field, extra=FIELDS)
@@ -112,11 +118,16 @@ def command(
         twin=twin,
         cache=kept,
         tokens=tokens,
-        device=device,
-        quiet=as_json,
+        device=devices.place(device),
+        quiet=as_json or not devices.main,
         masked_words=masked_words,
+        devices=devices,
     )
     evaluation, systems = run_evaluation("eval", asked, sets)
+    if devices.count > 1:
+        devices.close()
+    if not devices.main:
+        return
     found = metrics(evaluation, systems, rules)
     _write(out, {"metrics.json": json.dumps(found, indent=1) + "\n", **render_report(found)})
     if as_json:

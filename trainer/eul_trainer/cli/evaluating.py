@@ -33,8 +33,9 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
     from eul_trainer.evaluation.cache import open_cache
     from eul_trainer.evaluation.evaluate import Evaluator
     from eul_trainer.evaluation.systems import TWIN
+    from eul_trainer.model.devices import SINGLE
 
-    with open_cache(asked.cache) as kept:
+    with open_cache(asked.cache, asked.devices or SINGLE) as kept:
         evaluator = Evaluator(sets, kept, tokens=asked.tokens, masked_words=asked.masked_words)
         with progress(what, evaluator.total(asked.systems), asked.quiet) as evaluator.watch:
             if asked.twin:
@@ -47,9 +48,12 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
 def load_base(asked: Asked) -> Systems:
     """Load the base model with the bundles."""
     from eul_trainer.evaluation.systems import Systems
-    from eul_trainer.model.load import load_model
+    from eul_trainer.model.load import checksum, load_model
 
-    return Systems(load_model(asked.model, asked.device), asked.bundles, change=asked.change, note=asked.note)
+    model = load_model(asked.model, asked.device)
+    if asked.devices and asked.devices.count > 1:
+        asked.devices.check_same(checksum(model.network), f"weights of {asked.model}")
+    return Systems(model, asked.bundles, change=asked.change, note=asked.note)
 
 
 def load_twin(asked: Asked, twin: str) -> Systems:

@@ -43,13 +43,16 @@ def answer(
         kept = cache.of(systems.identity(name), "answer", tokens=tokens)
         due = {key: row for key, row in zip(keys, rows, strict=True) if key not in kept}
         tick(sum(key not in due for key in keys), name)
-        examples = encode(model.tokenizer, list(due.values()), limit=context_limit(model.network))
-        wanted = list(due)
+        mine = cache.share(due)
+        examples = encode(model.tokenizer, list(mine.values()), limit=context_limit(model.network))
+        wanted = list(mine)
         with systems.on(name):
             for indices, texts in answer_batches(model, examples, tokens):
                 new = {wanted[index]: text for index, text in zip(indices, texts, strict=True)}
                 kept.add(new)
                 tick(sum(times[key] for key in new), name)
+        cache.exchange()
+        tick(sum(times[key] for key in due if key not in mine), name)
         found[name] = [kept[key] for key in keys]
     return found
 

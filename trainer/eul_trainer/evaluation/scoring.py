@@ -45,8 +45,12 @@ def score(
     done = {name: sum(key in kept[name] for key in keys) for name in names}
     for name, count in done.items():
         tick(count, name)
-    if due:
-        _compute(systems, kept, due, Counter(keys), tick)
+    times = Counter(keys)
+    if mine := cache.share(due):
+        _compute(systems, kept, mine, times, tick)
+    cache.exchange()
+    for name in names:
+        tick(sum(times[key] for key in due if key not in mine), name)
     return {name: [View.from_json(kept[name][key]) for key in keys] for name in names}
 
 
