@@ -98,6 +98,7 @@ def test_a_request_that_nobody_measured_fails() -> None:
     assert (finding.rule, finding.set, finding.side) == ("measured", "r-b", "gap")
     assert finding.words == "no row of this request was measured; give --forget r-b=FILE"
     assert judge(tied(first="r-a", any=None), "layer", read_policy()).passed  # rows of no request stand for all
+    assert "r-b" not in [finding.set for finding in judge(tied(first="r-a"), "base", read_policy()).findings]
 
 
 def test_ends_pass_and_a_kind_without_a_set_is_a_gap() -> None:

@@ -17,7 +17,7 @@ from eul_trainer.cli.evaluating import run_evaluation
 from eul_trainer.cli.main import emit
 from eul_trainer.output.directory import unfinished
 
-TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
+TOLD = ("systems", "requests", "sets", "comparisons", "gaps", "verdicts", "references")
 """What --json prints of metrics.json."""
 
 

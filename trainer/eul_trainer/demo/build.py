@@ -26,7 +26,7 @@ def train(plan: Plan) -> None:
 def evaluate(plan: Plan) -> None:
     """Measure every bundle on held-out rows: paraphrases of what it must forget, and facts that it must keep."""
     bundles = [word for path in plan.bundles.values() for word in ("--bundle", str(path))]
-    forget = [word for topic in plan.topics for word in ("--forget", str(plan.forget(topic, "heldout")))]
+    forget = [word for topic in plan.topics for word in ("--forget", f"{topic}={plan.forget(topic, 'heldout')}")]
     run(
         "eul-train", "eval", "--model", str(plan.model), *bundles, *forget,
         "--retain", str(plan.retain("heldout")), "--out", str(plan.evaluation),

@@ -25,8 +25,9 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
 
     Returns:
         Fingerprint of the base model; revision by system, None for one without a bundle; ids of the requests by bundle;
-        summaries of the sets, each with its request's id or None; comparisons and gaps; verdicts on the bundles and the
-        policy's digest; rows; digest of the code, and versions.
+        summaries of the sets, each with its request's id or None; comparisons and gaps; verdicts on the bundles, what
+        the same rules say of the base model and the twin, and the policy's digest; rows; digest of the code, and
+        versions.
     """
     comparison = compare(evaluation)
     found: dict[str, Any] = {
@@ -43,5 +44,6 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
         "code": code_digest(),
         "versions": versions(),
     }
-    bundles = [name for name, revision in found["systems"].items() if revision]
-    return found | {"verdicts": {name: judge(found, name, policy).to_json() for name in bundles}}
+    judged = {name: judge(found, name, policy).to_json() for name in found["systems"]}
+    bundles = {name: verdict for name, verdict in judged.items() if found["systems"][name]}
+    return found | {"verdicts": bundles, "references": {name: judged[name] for name in judged if name not in bundles}}

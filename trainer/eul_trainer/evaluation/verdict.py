@@ -97,9 +97,10 @@ def _unmeasured(metrics: Mapping[str, Any], system: str) -> list[Finding]:
 
 
 def _covered(metrics: Mapping[str, Any], system: str, name: str | None) -> bool:
-    """Return whether a set is the system's to forget, as far as is known."""
+    """Return whether a set is the system's to forget, as far as is known; a whole model is asked about all of them."""
     request = next((part.get("request") for part in metrics["sets"] if part["name"] == name), None)
-    return request is None or request in metrics.get("requests", {}).get(system, ())
+    covered = metrics.get("requests", {}).get(system)
+    return request is None or covered is None or request in covered
 
 
 def _find(metrics: Mapping[str, Any], system: str, rule: Rule, name: str | None) -> Finding:
