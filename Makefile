@@ -55,8 +55,8 @@ bench-trainer: .venv/installed ## the trainer's measurements and tables, hours o
 	   --data $(DATA)/$$name --work build/bench/$$name; done
 	@$(BIN)/python tests/benchmarks/trainer/summary.py
 
-mutation: .venv/installed ## change every line of objectives and fusion and see that a test notices
-	@for room in objectives fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done
+mutation: .venv/installed ## change every line of objectives, metrics and fusion and see that a test notices
+	@for room in objectives metrics fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done
 
 lock: .venv/installed ## write the pinned versions of the CPU environment anew
 	@{ echo "# Pinned versions of the CPU environment; written by: make lock"; \
