@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from eul_trainer.metrics.gibberish import is_gibberish
 from eul_trainer.metrics.result import Result, RowResult
 from eul_trainer.metrics.rouge import common_length, rouge_l_recall, words
-from eul_trainer.metrics.summary import summarise
+from eul_trainer.metrics.summary import means, summarise
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,9 @@ def test_summaries_are_means_by_set_group_and_system() -> None:
         "unchanged": pytest.approx(1 / 3, abs=1e-6),
         "divergence": pytest.approx(0.06),
         "truth_ratio": None,
+        "label_accuracy": None,
+        "masked_word_loss": None,
+        "perplexity": pytest.approx(math.exp(6), abs=1e-5),
     }
     assert (first["systems"]["base"]["unchanged"], first["systems"]["base"]["divergence"]) == (None, None)
     part = first["groups"]["a"]
@@ -113,3 +117,23 @@ def test_summaries_are_means_by_set_group_and_system() -> None:
     assert (part["systems"]["base"]["gibberish"], part["systems"]["layer"]["unchanged"]) == (0.0, 0.5)
     assert second["systems"]["layer"]["divergence"] is None  # a gap in one row is a gap in the mean
     assert (second["name"], second["kind"], second["rows"]) == ("r", "retain", 1)
+
+
+def test_means_weigh_tokens_in_the_perplexity_and_mark_what_a_row_lacks() -> None:
+    """Losses 1 and 4 of three tokens and one: e to (3 + 4) / 4. One of two labels is right; words masked cost 2 and 3."""
+    first, second = row("a", 1, 1), row("a", 4, 4)
+
+    def with_more(found: RowResult, **more: object) -> RowResult:
+        return replace(found, systems={"base": replace(found.systems["base"], **more)})  # type: ignore[arg-type]
+
+    rows = [
+        with_more(first, tokens=3, label="c", masked_word_loss=2.0),
+        with_more(second, label="d", masked_word_loss=3.0),
+    ]
+    found = means(rows)["base"]
+    assert found["perplexity"] == pytest.approx(math.exp(7 / 4), abs=1e-6)
+    assert found["label_accuracy"] == 0.5
+    assert found["masked_word_loss"] == 2.5
+    partly = means([rows[0], with_more(second)])["base"]
+    assert (partly["label_accuracy"], partly["masked_word_loss"]) == (None, None)
+    assert means([with_more(first, loss=1e6)])["base"]["perplexity"] is None  # beyond all numbers
