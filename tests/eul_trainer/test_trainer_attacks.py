@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from eul_trainer.forward.runner import Runner
 from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, read_rows
 
-from .conftest import RunTrainer
+from .conftest import RunTrainer, write_rows
 
 ROWS = [
     Row(prompt="Who {is} Ann?", completion="Ann is a painter from Rome.", group="a", where="f:1"),
@@ -52,6 +53,12 @@ def test_formats_change_the_question_alone() -> None:
             assert row.prompt.casefold() in found.prompt.casefold()  # braces in a question stay as they are
             assert (found.completion, found.group, found.where) == (row.completion, row.group, row.where)
     assert named()["format-capitals"].make(ROWS[1:])[0] == Row(prompt="WHO IS BOB?", completion="A sailor.")
+
+
+def test_a_paraphrase_asks_in_the_rows_other_words() -> None:
+    told = replace(ROWS[0], extra={"paraphrased_question": "Tell me of Ann."})
+    assert named()["paraphrase"].make([told, ROWS[1]]) == [replace(told, prompt="Tell me of Ann."), None]
+    assert named()["paraphrase"].budget == 0
 
 
 def test_a_prefix_gives_words_of_the_answer_and_asks_for_the_rest() -> None:
@@ -277,7 +284,10 @@ def test_attack_prompts_writes_what_every_way_of_asking_brings_back(
     trainer: RunTrainer,
 ) -> None:  # fmt: skip
     rows = (data / "first.jsonl").read_text().splitlines()[:2]
-    (tmp_path / "alice.jsonl").write_text("\n".join(rows) + "\n")
+    told = [
+        {**json.loads(row), "paraphrased_question": f"In other words: {number}?"} for number, row in enumerate(rows)
+    ]
+    write_rows(tmp_path / "alice.jsonl", told)
     bundle = make_bundle(tmp_path / "layer", tiny_model)
     found = trainer("attack", "prompts", "--model", tiny_model, "--bundle", bundle.path,
                     "--forget", tmp_path / "alice.jsonl", "--twin", other_model, "--answer-tokens", "3",

@@ -120,7 +120,7 @@ def test_summaries_are_means_by_set_group_and_system() -> None:
 
 
 def test_means_weigh_tokens_in_the_perplexity_and_mark_what_a_row_lacks() -> None:
-    """Losses 1 and 4 of three tokens and one: e to (3 + 4) / 4. One of two labels is right; words masked cost 2 and 3."""
+    """Losses 1 and 4 of three tokens and one: e to (3 + 4) / 4. One of two labels is right; masked words cost 2, 3."""
     first, second = row("a", 1, 1), row("a", 4, 4)
 
     def with_more(found: RowResult, **more: object) -> RowResult:

@@ -59,26 +59,29 @@ def compare(evaluation: Evaluation) -> Comparison:
         The comparisons.
     """
     found = Comparison()
+    places = {
+        name: [place for place, row in enumerate(evaluation.rows) if row.set == name]
+        for name in dict.fromkeys(row.set for row in evaluation.rows)
+    }
+    averages = {name: means([evaluation.rows[place] for place in mine]) for name, mine in places.items()}
     for system in evaluation.views:
         beside_twin = TWIN in evaluation.views and system != TWIN
-        for name in dict.fromkeys(row.set for row in evaluation.rows):
-            places = [place for place, row in enumerate(evaluation.rows) if row.set == name]
-            forgotten = evaluation.rows[places[0]].kind == "forget"
+        for name, mine in places.items():
+            forgotten = evaluation.rows[mine[0]].kind == "forget"
             if beside_twin:
-                found.put(system, name, "twin_distance", _distance, [evaluation.rows[place] for place in places])
+                found.put(system, name, "twin_distance", _distance, averages[name])
             if beside_twin and forgotten:
-                found.put(system, name, "forget_quality", _quality, [evaluation.rows[place] for place in places])
+                found.put(system, name, "forget_quality", _quality, [evaluation.rows[place] for place in mine])
             for attack in (*ATTACKS, "reference", "recall") if forgotten else ():
-                found.put(system, name, f"membership_{attack}", _attack, evaluation, places, attack)
+                found.put(system, name, f"membership_{attack}", _attack, evaluation, mine, attack)
             for other in ("unseen", "retain") if forgotten else ():
-                found.put(system, name, CLASSIFIERS[other], _classifier, evaluation, places, other)
+                found.put(system, name, CLASSIFIERS[other], _classifier, evaluation, mine, other)
         found.put(system, "retain", "model_utility", _utility, evaluation.rows)
     return found
 
 
-def _distance(system: str, rows: Sequence[RowResult]) -> dict[str, Any]:
-    found = means(rows)
-    sides = [{name: value for name in SHARES if (value := found[side][name]) is not None} for side in (system, TWIN)]
+def _distance(system: str, averages: Mapping[str, Mapping[str, float | None]]) -> dict[str, Any]:
+    sides = [{name: value for name in SHARES if (value := averages[side][name]) is not None} for side in (system, TWIN)]
     return asdict(twin_distance(*sides))
 
 

@@ -14,7 +14,9 @@ from eul_trainer.cli.evaluating import run_evaluation
 @attack_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of which rows are examples.")
 def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared options
-    """Ask in other formats, with the beginning of the answer, and behind examples of other forgotten rows.
+    """Ask in other words and formats, with the beginning of the answer, and behind examples of other forgotten rows.
+
+    Other words are those of a row's field `paraphrased_question`, which `eul-train data tofu` writes.
 
     \b
     Example:

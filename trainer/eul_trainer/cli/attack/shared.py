@@ -60,12 +60,15 @@ def read_asked(
     **given: Any,  # noqa: ANN401  # further fields of Asked
 ) -> tuple[Asked, list[EvalSet]]:
     """Check the output, and read what is to be measured."""
+    from eul_trainer.attacks.prompts import PARAPHRASE
     from eul_trainer.evaluation.ratios import FIELDS
     from eul_trainer.records import Fields
 
     kept = check_places(out, cache)
     named = read_bundles(model, bundles)
-    sets = forget_sets(forget, Fields(prompt=prompt_field, completion=completion_field, extra=FIELDS), named)
+    sets = forget_sets(
+        forget, Fields(prompt=prompt_field, completion=completion_field, extra=(*FIELDS, PARAPHRASE)), named
+    )
     return Asked(model=model, bundles=named, cache=kept, quiet=as_json, **given), sets
 
 
