@@ -65,6 +65,15 @@ def test_the_area_is_the_share_of_pairs_that_are_in_order(members: list[float], 
     assert (found.members, found.others) == (len(members), len(others))
 
 
+def test_an_end_of_the_interval_is_where_the_found_area_is_just_likely_enough() -> None:
+    """Newcombe 2006, method 5: the standard error is that at the end itself, with N* = (m + n) / 2 - 1."""
+    low, high = interval(0.8, 6, 10)
+    for end, side in ((low, 1), (high, -1)):
+        more = (6 + 10) / 2 - 1
+        variance = end * (1 - end) * (1 + more * (1 - end) / (2 - end) + more * end / (1 + end)) / (6 * 10)
+        assert end + side * 1.959963984540054 * math.sqrt(variance) == pytest.approx(0.8, abs=1e-9)
+
+
 @given(st.floats(0, 1), st.integers(1, 200), st.integers(1, 200))
 def test_the_interval_does_not_know_which_set_is_which(value: float, first: int, second: int) -> None:
     low, high = interval(value, first, second)

@@ -123,7 +123,7 @@ def test_rouge_f1_does_not_know_which_text_is_the_reference(first: str, second: 
 def test_the_likeliest_label_is_chosen() -> None:
     assert chosen_label({"positive": 1.5, "negative": 0.5}) == "negative"
     assert chosen_label({"positive": 0.5, "negative": 0.5}) == "positive"
-    assert accuracy(["a", "b", "a", "a"], ["a", "a", "a", "b"]) == 0.5
+    assert accuracy(["a", "b", "a"], ["a", "b", "b"]) == pytest.approx(2 / 3)
     for losses in ({}, {"a": 1.0, "b": math.nan}):
         with pytest.raises(UndefinedError, match="expected a number for each"):
             chosen_label(losses)
