@@ -15,9 +15,10 @@ from eul_trainer.cli import options
 from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.evaluating import run_evaluation
 from eul_trainer.cli.main import emit
+from eul_trainer.cli.server import ServerOptions, reached, server_options, tell_answered
 from eul_trainer.output.directory import unfinished
 
-TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
+TOLD = ("systems", "answered", "served_as_measured", "sets", "comparisons", "gaps", "verdicts")
 """What --json prints of metrics.json."""
 
 
@@ -54,6 +55,7 @@ TOLD = ("systems", "sets", "comparisons", "gaps", "verdicts")
 @options.prompt_field
 @options.completion_field
 @options.device
+@server_options
 @options.as_json
 def command(
     model: str,
@@ -72,6 +74,7 @@ def command(
     completion_field: str,
     device: str,
     as_json: bool,
+    server: ServerOptions,
 ) -> None:
     """Measure what bundles forget and what they change of the rest, beside the base model.
 
@@ -85,6 +88,8 @@ def command(
       eul-train eval --model base --forget alice.heldout.jsonl --retain keep.heldout.jsonl --out before
       eul-train eval --model base --bundle layers/alice --bundle fused \\
           --forget alice.heldout.jsonl --forget bob.heldout.jsonl --retain keep.heldout.jsonl --out report
+      eul-train eval --model base --bundle fused --forget alice.heldout.jsonl --retain keep.heldout.jsonl \\
+          --server 127.0.0.1:8500 --server-token token --out served
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.evaluate import EvalSet
     from eul_trainer.evaluation.policy import DEFAULT, read_policy
@@ -110,7 +115,8 @@ def command(
         device=device,
         quiet=as_json,
     )
-    evaluation, systems = run_evaluation("eval", asked, sets)
+    with reached(asked, server) as ready:
+        evaluation, systems = run_evaluation("eval", ready, sets)
     found = metrics(evaluation, systems, rules)
     _write(out, {"metrics.json": json.dumps(found, indent=1) + "\n", **render_report(found)})
     if as_json:
@@ -126,6 +132,7 @@ def _tell(out: Path, found: Mapping[str, Any]) -> None:
     for summary in found["sets"]:
         losses = ", ".join(f"{name} {numbers['loss']:.3f}" for name, numbers in summary["systems"].items())
         click.echo(f"{summary['name']} ({summary['kind']}, {summary['rows']} rows): loss {losses}")
+    tell_answered(found["answered"], found["served_as_measured"])
     for verdict in found["verdicts"].values():
         click.echo(verdict["sentence"])
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")

@@ -36,7 +36,7 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
 
     with open_cache(asked.cache) as kept:
         evaluator = Evaluator(sets, kept, tokens=asked.tokens)
-        with progress(what, evaluator.total(asked.systems), asked.quiet) as evaluator.watch:
+        with progress(what, evaluator.total(asked.systems, len(asked.served)), asked.quiet) as evaluator.watch:
             if asked.twin:
                 evaluator.measure(load_twin(asked, asked.twin), TWIN)
             systems = load_base(asked)
@@ -49,12 +49,13 @@ def load_base(asked: Asked) -> Systems:
     from eul_trainer.evaluation.systems import Systems
     from eul_trainer.model.load import load_model
 
-    return Systems(load_model(asked.model, asked.device), asked.bundles, change=asked.change, note=asked.note)
+    model = load_model(asked.model, asked.device)
+    return Systems(model, asked.bundles, change=asked.change, note=asked.note, server=asked.server)
 
 
 def load_twin(asked: Asked, twin: str) -> Systems:
     """Load the twin; let go of it before the base model is loaded, so that one model at a time is in memory."""
-    return load_base(replace(asked, model=twin, bundles=[]))
+    return load_base(replace(asked, model=twin, bundles=[], server=None))
 
 
 def for_each_system(

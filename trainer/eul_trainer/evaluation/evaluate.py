@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from eul_trainer.evaluation.agreement import agreement, compared
+from eul_trainer.evaluation.answerer import SERVER
 from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
 from eul_trainer.evaluation.cache import Cache
 from eul_trainer.evaluation.ratios import ratios, variants
@@ -43,6 +46,10 @@ class Evaluation:
     """The rows, in the order of the sets."""
     views: Mapping[str, Sequence[View]]
     """Each system's view of each of them."""
+    answered: Mapping[str, str] = field(default_factory=dict)
+    """Where each system's answers come from, `server` or `transformers`."""
+    served_as_measured: Mapping[str, Any] = field(default_factory=dict)
+    """How far the answers of those that a server answered are what transformers answers, by `agreement`."""
 
 
 class Evaluator:
@@ -67,11 +74,21 @@ class Evaluator:
         self._views: dict[str, list[View]] = {}
         self._ratios: dict[str, list[dict[str, float | None]]] = {}
         self._answers: dict[str, list[str]] = {}
+        self._answered: dict[str, str] = {}
         self._done = 0
 
-    def total(self, systems: int) -> int:
-        """Return how many results so many systems have: scores of rows and variants, answers, and their scores."""
-        return systems * (3 * len(self._rows) + sum(map(len, self._variants)))
+    def total(self, systems: int, served: int = 0) -> int:
+        """Return how many results there are.
+
+        Args:
+            systems: How many systems are measured: scores of rows and variants, answers, and their scores.
+            served: How many of them a server answers: some of their rows are answered here as well.
+
+        Returns:
+            The results.
+        """
+        each = 3 * len(self._rows) + sum(map(len, self._variants))
+        return systems * each + served * len(compared(self._rows))
 
     def measure(self, systems: Systems, name: str | None = None) -> None:
         """Score and answer all rows.
@@ -82,15 +99,16 @@ class Evaluator:
 
         Raises:
             InputError: A row is longer than the model can read.
+            EulError: The server that answers refused, failed, or answered as another revision.
         """
         names = list(systems.revisions)
         flat = [*self._rows, *(row for group in self._variants for row in group)]
         views = score(systems, names, flat, self._cache, self._tick)  # a row too long is found first
-        answers = answer(systems, names, self._rows, self._tokens, self._cache, self._tick)
         for system in names:
-            called = name if name and system == BASE else system
+            called, who = name if name and system == BASE else system, systems.answerer(system)
             self._views[called] = views[system][: len(self._rows)]
-            self._answers[called] = answers[system]
+            self._answers[called] = answer(who, system, self._rows, self._tokens, self._cache, self._tick)
+            self._answered[called] = who.where
             rest = iter(views[system][len(self._rows) :])
             self._ratios[called] = [ratios([next(rest) for _ in group]) for group in self._variants]
 
@@ -116,7 +134,17 @@ class Evaluator:
             )
             for index, (chosen, row) in enumerate(self._places)
         ]
-        return Evaluation(rows=rows, views={name: self._views[name] for name in names})
+        return Evaluation(
+            rows=rows,
+            views={name: self._views[name] for name in names},
+            answered={name: self._answered[name] for name in names},
+            served_as_measured={
+                name: self._agreement(systems, name) for name in names if self._answered[name] == SERVER
+            },
+        )
+
+    def _agreement(self, systems: Systems, name: str) -> dict[str, Any]:
+        return agreement(systems, name, self._rows, self._answers[name], self._tokens, self._cache, self._tick)
 
     def _tick(self, more: int, system: str) -> None:
         self._done += more

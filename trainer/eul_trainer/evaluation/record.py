@@ -24,14 +24,16 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
         policy: What the bundles are judged by.
 
     Returns:
-        Fingerprint of the base model; revision by system, None for one without a bundle; summaries of the sets;
-        comparisons and gaps; verdicts on the bundles and the policy's digest; rows; digest of the code, and
-        versions.
+        Fingerprint of the base model; revision by system, None for one without a bundle; where each one's answers
+        come from, and how far a server's are those of transformers; summaries of the sets; comparisons and gaps;
+        verdicts on the bundles and the policy's digest; rows; digest of the code, and versions.
     """
     comparison = compare(evaluation)
     found: dict[str, Any] = {
         "base": systems.model.base.fingerprint,
         "systems": {name: systems.revisions.get(name) for name in evaluation.views},
+        "answered": dict(evaluation.answered),
+        "served_as_measured": dict(evaluation.served_as_measured),
         "sets": summarise(evaluation.rows),
         "comparisons": comparison.found,
         "gaps": comparison.gaps,
