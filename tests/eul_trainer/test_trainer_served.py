@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from eul_serve.client import Settings
 from eul_serve.engine.base import ChatMessage, Piece, Prompt, Work
 from eul_serve.engine.prompts import Prompts
 from eul_serve.format import Bundle, read_base
@@ -22,7 +23,9 @@ from eul_trainer.cli.main import run
 from eul_trainer.evaluation.agreement import COMPARED, agreement, compared
 from eul_trainer.evaluation.answers import answer
 from eul_trainer.evaluation.cache import open_cache
+from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
 from eul_trainer.evaluation.served import IN_FLIGHT
+from eul_trainer.evaluation.server import open_server
 from eul_trainer.evaluation.systems import BASE, Systems
 from eul_trainer.forward.encoding import render_prompt
 from eul_trainer.model.load import load_model
@@ -159,6 +162,21 @@ def test_a_policy_that_grants_the_base_model_lets_the_server_answer_as_it(
         found = trainer(*house.line("eval", service, "--server-token", tmp_path / "token", "--out", tmp_path / "out"))
         assert found["answered"] == {"base": "server", "layer": "server"}
         assert {work.bundle is None for work in service.engine.works} == {True, False}
+
+
+def test_progress_counts_what_is_answered_here_as_well(house: House, tmp_path: Path) -> None:
+    sets = [EvalSet(name="first", kind="forget", rows=read_rows(house.data / "first.jsonl"))]
+    told: list[int] = []
+    with house.serve() as service, open_cache(tmp_path / "cache") as cache:
+        settings, bundles = Settings(address=service.address, token=token_of("lead")), [("layer", house.bundle)]
+        with open_server(settings, bundles, {}) as server:
+            evaluator = Evaluator(sets, cache, tokens=2)
+            evaluator.watch = lambda done, name: told.append(done)
+            systems = Systems(load_model(str(house.model)), bundles, server=server)
+            evaluator.measure(systems)
+            found = evaluator.finish(systems)
+    assert told[-1] == evaluator.total(2, 2) == 2 * 3 * 12 + 2 * 12
+    assert set(found.served_as_measured) == {BASE, "layer"}
 
 
 @pytest.mark.parametrize("template", [True, False])

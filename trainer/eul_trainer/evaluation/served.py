@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
+from threading import Event
 
 from eul_serve.client import Answer, Client
 from eul_serve.errors import BundleMismatchError, CapacityError, InputError, NotFoundError
@@ -36,6 +36,7 @@ class Served:
 
     def __init__(self, client: Client, adapter: Adapter, model: LoadedModel) -> None:
         self._client, self._adapter, self._tokenizer = client, adapter, model.tokenizer
+        self._ended = Event()
         self.identity = f"{model.base.fingerprint} {adapter.revision} served by {client.address}"
 
     def greedy(self, rows: Sequence[Row], tokens: int) -> Iterator[tuple[list[int], list[str]]]:
@@ -72,9 +73,18 @@ class Served:
         # As a caller asks, so that the server's own template is what is measured.
         prompt = [("user", row.prompt)] if self._tokenizer.chat_template else row.prompt
         adapter = self._adapter.name
-        answer = _patiently(partial(self._client.generate, prompt, adapter=adapter, max_tokens=tokens, **sampling))
+        answer = self._patiently(partial(self._client.generate, prompt, adapter=adapter, max_tokens=tokens, **sampling))
         self._check(answer, row, length, tokens)
         return answer.text.strip()
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        for seconds in WAITS:
+            try:
+                return ask()
+            except CapacityError:
+                if self._ended.wait(seconds):
+                    raise
+        return ask()
 
     def _check(self, answer: Answer, row: Row, length: int, tokens: int) -> None:
         server, wanted = f"server {self._client.address}", self._adapter
@@ -103,16 +113,8 @@ class Served:
             for done in as_completed(places):
                 yield places[done], done.result()
         except BaseException:
+            self._ended.set()
             self._client.close()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _patiently(ask: Callable[[], Answer]) -> Answer:
-    for seconds in WAITS:
-        try:
-            return ask()
-        except CapacityError:
-            time.sleep(seconds)
-    return ask()
