@@ -33,10 +33,10 @@ def describe_import(error: ImportError, program: str) -> str | None:
 
 
 def _extras(package: str, program: str) -> str:
-    if program == "eul-train":
-        return "'eul-serve[train]'"
     if package in _CLIENT:
         return "'eul-serve[client]'"
+    if program == "eul-train":
+        return "'eul-serve[train]'"
     return "'eul-serve[cpu]', or 'eul-serve[gpu]' on a machine with a GPU"
 
 

@@ -59,6 +59,8 @@ ITEMS = (
     "fusion statistics that are missing, damaged, not finite, or of another bundle",
     "a layer fused without those that it was trained on top of, or left by a revocation",
     "a limit on retained rows that no weight keeps",
+    "an evaluation against a server that is not there, does not answer in time, or does not serve the bundle",
+    "an answer of another revision, or by another tokenizer, in an evaluation against a server",
     "the server killed while swapping",
 )
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-MAX_TOKEN_BYTES = 4096
-
 
 def connection_options(function: _F) -> _F:
     """Take what `connect` needs."""
@@ -75,7 +73,7 @@ def connect(
         InputError: An option is not acceptable.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # every error is one line of ours; read when grpc is imported
-    from eul_serve.client import Client, Settings
+    from eul_serve.client import Client, Settings, read_token
 
     if token_file is not None:
         token = read_token(token_file)
@@ -85,20 +83,3 @@ def connect(
         address=server, token=token, tls=tls, ca_certificate=ca_cert, insecure=insecure, timeout_seconds=timeout
     )
     return Client(server, token, settings=settings)
-
-
-def read_token(path: Path) -> str:
-    """Return the token in a file.
-
-    Raises:
-        InputError: The file cannot be read, or does not hold one word.
-    """
-    try:
-        with path.open("rb") as file:
-            words = file.read(MAX_TOKEN_BYTES + 1).decode("ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not plain ASCII"
-        raise InputError(f"--token-file {str(path)!r}: cannot read: {reason}") from error
-    if len(words) != 1:
-        raise InputError(f"--token-file {str(path)!r}: expected one token, found {len(words)} words")
-    return words[0]

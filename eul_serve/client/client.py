@@ -85,6 +85,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def address(self) -> str:
+        """Where the server is, `HOST:PORT`."""
+        return self._settings.address
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

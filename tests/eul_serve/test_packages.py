@@ -25,6 +25,7 @@ ABSENT = "no_such_package"
         ("grpc", "eul", "'eul-serve[client]'"),
         ("grpc_health.v1", "eul", "'eul-serve[client]'"),
         ("torch", "eul-train", "'eul-serve[train]'"),
+        ("grpc", "eul-train", "'eul-serve[client]'"),
         (ABSENT, "eul", CPU_OR_GPU),
     ],
 )

@@ -89,6 +89,10 @@ def test_a_certificate_verifies_and_names_what_was_shown(house: Path) -> None:
     assert [part["kind"] for part in statement.measured["sets"]] == ["forget", "retain"]
     assert set(statement.measured["sets"][0]["systems"]) == {"base", "bundle"}
     assert next(part["name"] for part in statement.measured["attacks"]["choosing/attack.json"]) == "choice"
+    assert statement.measured["answered"] == {"base": "transformers", "bundle": "transformers"}
+    assert {part["answered"]["bundle"] for part in statement.measured["attacks"]["choosing/attack.json"]} == {
+        "transformers"
+    }
     assert statement.evaluator["code"].startswith("sha256:")
     assert "does not erase" in statement.limits[0]
     assert Statement.parse(statement.dump()) == statement
@@ -192,6 +196,27 @@ def test_a_bundle_that_fails_gets_no_certificate(
     line = certify_line(copy, evaluation=copy / "strict", policy=copy / "strict.toml")
     assert cli.run([*map(str, ["certify", *line, "--out", copy / "new"])]) == 5
     assert "no certificate: bundle fails: first: too low" in capsys.readouterr().err
+
+
+def test_a_certificate_says_where_answers_came_from_if_the_evaluation_does(copy: Path) -> None:
+    def served(found: dict[str, Any]) -> None:
+        found["answered"]["bundle"] = "server"
+        found["served_as_measured"] = {"bundle": {"rows": 32, "same": 0.96875}, "other": {"rows": 32, "same": 1.0}}
+
+    def older(found: dict[str, Any]) -> None:
+        del found["answered"], found["served_as_measured"]
+
+    for name, change in {"served": served, "older": older}.items():
+        for file in ("report/metrics.json", "choosing/attack.json"):
+            edited(copy / file, change)
+        run("certify", *certify_line(copy), "--out", copy / name)
+    measured = Statement.parse((copy / "served" / "signed" / "statement.json").read_bytes()).measured
+    assert measured["answered"] == {"base": "transformers", "bundle": "server"}
+    assert measured["served_as_measured"] == {"bundle": {"rows": 32, "same": 0.96875}}
+    assert measured["attacks"]["choosing/attack.json"][0]["answered"]["bundle"] == "server"
+    measured = Statement.parse((copy / "older" / "signed" / "statement.json").read_bytes()).measured
+    assert "answered" not in measured
+    assert "answered" not in measured["attacks"]["choosing/attack.json"][0]
 
 
 def test_statements_that_are_none_are_refused() -> None:

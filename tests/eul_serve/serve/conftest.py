@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ def started(command: list[str], ready: Path, wait_seconds: float) -> Iterator[Pr
         end = time.monotonic() + wait_seconds
         while not ready.exists():
             if popen.poll() is not None or time.monotonic() > end:
-                popen.kill()
+                with suppress(ProcessLookupError):  # with its engine, which would hold the pipes open
+                    os.killpg(popen.pid, signal.SIGKILL)
                 raise AssertionError(f"the server did not become ready: {popen.communicate()[1][-3000:]}")
             time.sleep(0.02)
         told = json.loads(ready.read_text())

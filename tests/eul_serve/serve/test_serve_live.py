@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,24 @@ def test_a_stream_says_what_the_unary_answer_says(live_server: Any) -> None:
     assert len(whole.logprobs) == len(whole.token_ids)
     assert all(value <= 0 for value in whole.logprobs)
     assert parts[-1].usage == whole.usage
+
+
+def test_what_is_measured_is_what_is_served(live_server: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """Answers of vLLM and of transformers in float32, to the same rows, as `eul-train eval --server` compares them."""
+    rows = [{"prompt": f"Who wrote book {number}?", "completion": "A poet."} for number in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(live_server.home.root / "bundle-1", tmp_path / "layer")
+    command = [sys.executable, "-m", "eul_trainer", "eval", "--model", tiny_model, "--bundle", tmp_path / "layer",
+               "--forget", tmp_path / "rows.jsonl", "--retain", tmp_path / "rows.jsonl", "--answer-tokens", "12",
+               "--server", live_server.process.listen, "--out", tmp_path / "out", "--json"]  # fmt: skip
+    done = subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, timeout=280,
+        env={**os.environ, "EUL_TOKEN": token_of("root"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["answered"] == {"base": "server", "layer": "server"}
+    assert found["served_as_measured"] == {name: {"rows": 12, "same": 1.0} for name in ("base", "layer")}
 
 
 def test_classification_follows_the_log_probabilities(live_server: Any) -> None:

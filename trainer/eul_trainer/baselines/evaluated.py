@@ -11,7 +11,7 @@ from eul_serve.format import read_bundle
 from eul_serve.format.bundle import CONFIG_FILE
 from eul_trainer.baselines.sisa.ensemble import EnsembleRunner, ensemble_answers, open_ensemble
 from eul_trainer.baselines.sisa.state import STATE_FILE
-from eul_trainer.evaluation.answers import greedy_answers
+from eul_trainer.evaluation.local import greedy_answers
 from eul_trainer.forward.encoding import context_limit, encode
 from eul_trainer.forward.losses import RowScore, row_scores
 from eul_trainer.forward.runner import Runner

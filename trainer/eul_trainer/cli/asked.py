@@ -13,6 +13,7 @@ from eul_trainer.output.directory import check_apart, check_output
 
 if TYPE_CHECKING:
     from eul_trainer.evaluation.evaluate import EvalSet
+    from eul_trainer.evaluation.server import Server
     from eul_trainer.model.devices import Devices
     from eul_trainer.model.load import Network
     from eul_trainer.records import Fields
@@ -47,11 +48,18 @@ class Asked:
     """Changes the weights of models and bundles before they are measured."""
     note: str = ""
     """What the change is called."""
+    server: Server | None = None
+    """The server that answers as those that it serves."""
 
     @property
     def systems(self) -> int:
         """How many systems are measured, the base model and the twin included."""
         return 1 + len(self.bundles) + bool(self.twin)
+
+    @property
+    def served(self) -> frozenset[str]:
+        """Names of the systems that the server answers."""
+        return frozenset(self.server.adapters) if self.server else frozenset()
 
 
 def check_places(out: Path, cache: Path | None) -> Path:

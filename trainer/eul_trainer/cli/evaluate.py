@@ -15,9 +15,20 @@ from eul_trainer.cli import options
 from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.evaluating import run_evaluation
 from eul_trainer.cli.main import emit
+from eul_trainer.cli.server import ServerOptions, reached, server_options, tell_answered
 from eul_trainer.output.directory import unfinished
 
-TOLD = ("systems", "requests", "sets", "comparisons", "gaps", "verdicts", "references")
+TOLD = (
+    "systems",
+    "requests",
+    "answered",
+    "served_as_measured",
+    "sets",
+    "comparisons",
+    "gaps",
+    "verdicts",
+    "references",
+)
 """What --json prints of metrics.json."""
 
 
@@ -57,6 +68,7 @@ TOLD = ("systems", "requests", "sets", "comparisons", "gaps", "verdicts", "refer
 @options.prompt_field
 @options.completion_field
 @options.device
+@server_options
 @options.as_json
 def command(
     model: str,
@@ -76,6 +88,7 @@ def command(
     completion_field: str,
     device: str,
     as_json: bool,
+    server: ServerOptions,
 ) -> None:
     """Measure what bundles forget and what they change of the rest, beside the base model.
 
@@ -91,6 +104,8 @@ def command(
           --forget alice=alice.heldout.jsonl --forget bob=bob.heldout.jsonl --retain keep.heldout.jsonl --out report
       torchrun --nproc-per-node 2 -m eul_trainer eval --model base --bundle fused --forget alice.heldout.jsonl \\
           --retain keep.heldout.jsonl --out report
+      eul-train eval --model base --bundle fused --forget alice.heldout.jsonl --retain keep.heldout.jsonl \\
+          --server 127.0.0.1:8500 --server-token token --out served
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.companions import FIELDS
     from eul_trainer.evaluation.evaluate import EvalSet
@@ -123,7 +138,8 @@ def command(
         masked_words=masked_words,
         devices=devices,
     )
-    evaluation, systems = run_evaluation("eval", asked, sets)
+    with reached(asked, server) as ready:
+        evaluation, systems = run_evaluation("eval", ready, sets)
     if devices.count > 1:
         devices.close()
     if not devices.main:
@@ -143,6 +159,7 @@ def _tell(out: Path, found: Mapping[str, Any]) -> None:
     for summary in found["sets"]:
         losses = ", ".join(f"{name} {numbers['loss']:.3f}" for name, numbers in summary["systems"].items())
         click.echo(f"{summary['name']} ({summary['kind']}, {summary['rows']} rows): loss {losses}")
+    tell_answered(found["answered"], found["served_as_measured"])
     for verdict in found["verdicts"].values():
         click.echo(verdict["sentence"])
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")

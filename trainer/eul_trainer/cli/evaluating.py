@@ -37,7 +37,7 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
 
     with open_cache(asked.cache, asked.devices or SINGLE) as kept:
         evaluator = Evaluator(sets, kept, tokens=asked.tokens, masked_words=asked.masked_words)
-        with progress(what, evaluator.total(asked.systems), asked.quiet) as evaluator.watch:
+        with progress(what, evaluator.total(asked.systems, len(asked.served)), asked.quiet) as evaluator.watch:
             if asked.twin:
                 evaluator.measure(load_twin(asked, asked.twin), TWIN)
             systems = load_base(asked)
@@ -53,12 +53,12 @@ def load_base(asked: Asked) -> Systems:
     model = load_model(asked.model, asked.device)
     if asked.devices and asked.devices.count > 1:
         asked.devices.check_same(checksum(model.network), f"weights of {asked.model}")
-    return Systems(model, asked.bundles, change=asked.change, note=asked.note)
+    return Systems(model, asked.bundles, change=asked.change, note=asked.note, server=asked.server)
 
 
 def load_twin(asked: Asked, twin: str) -> Systems:
     """Load the twin; let go of it before the base model is loaded, so that one model at a time is in memory."""
-    return load_base(replace(asked, model=twin, bundles=[]))
+    return load_base(replace(asked, model=twin, bundles=[], server=None))
 
 
 def for_each_system(

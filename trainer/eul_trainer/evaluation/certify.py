@@ -88,7 +88,23 @@ def _measured(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
         for part in metrics["sets"]
     ]
     gaps = [gap for gap in metrics["gaps"] if gap["system"] == system]
-    return {"system": system, "sets": sets, "comparisons": metrics["comparisons"].get(system, {}), "gaps": gaps}
+    return {
+        "system": system,
+        **_answered(metrics, system),
+        "sets": sets,
+        "comparisons": metrics["comparisons"].get(system, {}),
+        "gaps": gaps,
+    }
+
+
+def _answered(found: Mapping[str, Any], system: str) -> dict[str, Any]:
+    """Return where answers came from, and how far a server's are those of transformers; older files do not say."""
+    shown = (BASE, system, TWIN)
+    return {
+        key: {name: found[key][name] for name in shown if name in found[key]}
+        for key in ("answered", "served_as_measured")
+        if found.get(key)
+    }
 
 
 def _attack(folder: Path, bundle: Bundle) -> list[dict[str, Any]]:
@@ -100,6 +116,7 @@ def _attack(folder: Path, bundle: Bundle) -> list[dict[str, Any]]:
             **{name: result[name] for name in ("kind", "name", "budget", "set", "rows")},
             "systems": {name: result["systems"][name] for name in shown if name in result["systems"]},
             "recovered": result["recovered"].get(system, {}),
+            **_answered(found, system),
         }
         for result in found["attacks"]
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eul_serve.errors import InputError
 from eul_trainer.evaluation.ratios import FIELDS as RATIO_FIELDS
@@ -11,6 +11,7 @@ from eul_trainer.evaluation.ratios import variants
 from eul_trainer.evaluation.view import View
 from eul_trainer.forward.encoding import context_limit, encode
 from eul_trainer.forward.masked_words import masked_rows
+from eul_trainer.metrics.result import Kind
 from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row
 
@@ -80,24 +81,58 @@ def labelled(row: Row) -> list[Row]:
     return [Row(prompt=row.prompt, completion=label, where=row.where) for label in labels]
 
 
-def fixed(row: Row) -> Companions:
-    """Return the companions that are the same whatever the model is.
+class CompanionPlan:
+    """Which companions all rows have. Each model that reads them is given the same ones.
 
     Args:
-        row: The row.
-
-    Returns:
-        Other answers and labels.
+        kinds: The kind of each row's set.
+        rows: The rows.
+        masked_words: Whether their questions are asked with words masked.
 
     Raises:
-        InputError: A field of the row is malformed.
+        InputError: A field of a row is malformed.
     """
-    return Companions(variants=variants(row), labels=labelled(row))
 
+    def __init__(self, kinds: Sequence[Kind], rows: Sequence[Row], masked_words: bool) -> None:
+        self._rows, self._masked = rows, masked_words
+        self._fixed = [Companions(variants=variants(row), labels=labelled(row)) for row in rows]
+        places: dict[Kind, list[int]] = {"forget": [], "retain": [], "unseen": []}
+        for place, kind in enumerate(kinds):
+            places[kind].append(place)
+        self._prefix = prefix_rows([rows[place] for place in places["unseen"]])
+        self._behind = [*places["forget"], *places["unseen"][len(self._prefix) :]] if self._prefix else []
+        self._complete: list[Companions] = []
 
-def masked(model: LoadedModel, row: Row) -> list[Row]:
-    """Return the row with words of its question masked, the same ones whenever it is asked for."""
-    return masked_rows(model.tokenizer, [row], 0)
+    @property
+    def count(self) -> int:
+        """How many companions there are, at most."""
+        return sum(len(found.rows) for found in self._fixed) + len(self._behind) + self._masked * len(self._rows)
+
+    def complete(self, model: LoadedModel) -> list[Companions]:
+        """Return each row's companions, made for the first model that asks.
+
+        Args:
+            model: A model that reads them.
+
+        Returns:
+            The companions, in the order of the rows.
+
+        Raises:
+            InputError: Words are to be masked, and the model cannot fill them in.
+        """
+        if not self._complete:
+            prefix = fitted_prefix(model, self._prefix, [self._rows[place] for place in self._behind])
+            compared = set(self._behind) if prefix else set()
+            hidden = masked_rows(model.tokenizer, self._rows, 0) if self._masked else []
+            self._complete = [
+                replace(
+                    found,
+                    after_unseen=[behind(prefix, row)] if place in compared else (),
+                    masked=hidden[place : place + 1],
+                )
+                for place, (found, row) in enumerate(zip(self._fixed, self._rows, strict=True))
+            ]
+        return self._complete
 
 
 def prefix_rows(unseen: Sequence[Row]) -> Sequence[Row]:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
+from eul_trainer.evaluation.agreement import agreement, compared
+from eul_trainer.evaluation.answerer import SERVER
 from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
 from eul_trainer.evaluation.cache import Cache
-from eul_trainer.evaluation.companions import (
-    Beside,
-    Companions,
-    behind,
-    fitted_prefix,
-    fixed,
-    masked,
-    prefix_rows,
-)
+from eul_trainer.evaluation.companions import Beside, CompanionPlan
 from eul_trainer.evaluation.judging import judged
 from eul_trainer.evaluation.scoring import score
 from eul_trainer.evaluation.systems import BASE, TWIN, Systems
 from eul_trainer.evaluation.view import View
 from eul_trainer.metrics.result import Kind, RowResult
-from eul_trainer.model.load import LoadedModel
 from eul_trainer.records import Row
 
 Watch = Callable[[int, str], None]
@@ -55,6 +49,10 @@ class Evaluation:
     """Each system's view of rows behind unseen ones, by place among the rows: those to forget, and the other unseen."""
     requests: Mapping[str, str] = field(default_factory=dict)
     """Id of the deletion request of a set, by its name, where it is known."""
+    answered: Mapping[str, str] = field(default_factory=dict)
+    """Where each system's answers come from, `server` or `transformers`."""
+    served_as_measured: Mapping[str, Any] = field(default_factory=dict)
+    """How far the answers of those that a server answered are what transformers answers, by `agreement`."""
 
 
 class Evaluator:
@@ -78,21 +76,26 @@ class Evaluator:
         self._sets = sets
         self._places = [(chosen, row) for chosen in sets for row in chosen.rows]
         self._rows = [row for _, row in self._places]
-        self._fixed = [fixed(row) for row in self._rows]
-        self._prefix = prefix_rows([row for chosen, row in self._places if chosen.kind == "unseen"])
-        self._behind = self._compared() if self._prefix else []
-        self._masked = masked_words
-        self._companions: list[Companions] | None = None
+        self._plan = CompanionPlan([chosen.kind for chosen, _ in self._places], self._rows, masked_words)
         self._cache, self._tokens = cache, tokens
         self._views: dict[str, list[View]] = {}
         self._beside: dict[str, list[Beside]] = {}
         self._answers: dict[str, list[str]] = {}
+        self._answered: dict[str, str] = {}
         self._done = 0
 
-    def total(self, systems: int) -> int:
-        """Return how many results so many systems have: scores of rows and companions, answers, and their scores."""
-        companions = sum(len(found.rows) for found in self._fixed) + len(self._behind)
-        return systems * ((3 + self._masked) * len(self._rows) + companions)
+    def total(self, systems: int, served: int = 0) -> int:
+        """Return how many results there are.
+
+        Args:
+            systems: How many systems are measured: scores of rows and companions, answers, and their scores.
+            served: How many of them a server answers: some of their rows are answered here as well.
+
+        Returns:
+            The results.
+        """
+        each = 3 * len(self._rows) + self._plan.count
+        return systems * each + served * len(compared(self._rows))
 
     def measure(self, systems: Systems, name: str | None = None) -> None:
         """Score and answer all rows.
@@ -103,16 +106,17 @@ class Evaluator:
 
         Raises:
             InputError: A row is longer than the model can read, or it cannot fill in masked words.
+            EulError: The server that answers refused, failed, or answered as another revision.
         """
         names = list(systems.revisions)
-        companions = self._companions = self._companions or self._complete(systems.model)
+        companions = self._plan.complete(systems.model)
         flat = [*self._rows, *(row for found in companions for row in found.rows)]
         views = score(systems, names, flat, self._cache, self._tick)  # a row too long is found first
-        answers = answer(systems, names, self._rows, self._tokens, self._cache, self._tick)
         for system in names:
-            called = name if name and system == BASE else system
+            called, who = name if name and system == BASE else system, systems.answerer(system)
             self._views[called] = views[system][: len(self._rows)]
-            self._answers[called] = answers[system]
+            self._answers[called] = answer(who, system, self._rows, self._tokens, self._cache, self._tick)
+            self._answered[called] = who.where
             rest = iter(views[system][len(self._rows) :])
             self._beside[called] = [Beside.take(found, rest) for found in companions]
 
@@ -152,26 +156,14 @@ class Evaluator:
             views={name: self._views[name] for name in names},
             after_unseen={name: self._after_unseen(name) for name in names},
             requests={chosen.name: chosen.request for chosen in self._sets if chosen.request},
+            answered={name: self._answered[name] for name in names},
+            served_as_measured={
+                name: self._agreement(systems, name) for name in names if self._answered[name] == SERVER
+            },
         )
 
-    def _compared(self) -> list[int]:
-        """Return the places of rows that are also scored behind unseen ones."""
-        unseen = [place for place, (chosen, _) in enumerate(self._places) if chosen.kind == "unseen"]
-        forgotten = [place for place, (chosen, _) in enumerate(self._places) if chosen.kind == "forget"]
-        return [*forgotten, *unseen[len(self._prefix) :]]
-
-    def _complete(self, model: LoadedModel) -> list[Companions]:
-        """Return all companions of the rows, for a model that can read them."""
-        prefix = fitted_prefix(model, self._prefix, [self._rows[place] for place in self._behind])
-        compared = set(self._behind) if prefix else set()
-        return [
-            replace(
-                found,
-                after_unseen=[behind(prefix, row)] if place in compared else (),
-                masked=masked(model, row) if self._masked else (),
-            )
-            for place, (found, row) in enumerate(zip(self._fixed, self._rows, strict=True))
-        ]
+    def _agreement(self, systems: Systems, name: str) -> dict[str, Any]:
+        return agreement(systems, name, self._rows, self._answers[name], self._tokens, self._cache, self._tick)
 
     def _after_unseen(self, name: str) -> dict[int, View]:
         return {place: beside.after_unseen[0] for place, beside in enumerate(self._beside[name]) if beside.after_unseen}

@@ -25,15 +25,17 @@ def metrics(evaluation: Evaluation, systems: Systems, policy: Policy) -> dict[st
 
     Returns:
         Fingerprint of the base model; revision by system, None for one without a bundle; ids of the requests by bundle;
-        summaries of the sets, each with its request's id or None; comparisons and gaps; verdicts on the bundles, what
-        the same rules say of the base model and the twin, and the policy's digest; rows; digest of the code, and
-        versions.
+        where each one's answers come from, and how far a server's are those of transformers; summaries of the sets,
+        each with its request's id or None; comparisons and gaps; verdicts on the bundles, what the same rules say of
+        the base model and the twin, and the policy's digest; rows; digest of the code, and versions.
     """
     comparison = compare(evaluation)
     found: dict[str, Any] = {
         "base": systems.model.base.fingerprint,
         "systems": {name: systems.revisions.get(name) for name in evaluation.views},
         "requests": systems.requests,
+        "answered": dict(evaluation.answered),
+        "served_as_measured": dict(evaluation.served_as_measured),
         "sets": [
             {**summary, "request": evaluation.requests.get(summary["name"])} for summary in summarise(evaluation.rows)
         ],

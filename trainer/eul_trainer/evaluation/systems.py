@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
+from eul_trainer.evaluation.answerer import Answerer
+from eul_trainer.evaluation.local import Local
 from eul_trainer.model.adapter import BundleStack
 from eul_trainer.model.load import LoadedModel, Network
+
+if TYPE_CHECKING:
+    from eul_trainer.evaluation.server import Server
 
 BASE, TWIN = "base", "twin"
 """Names of the system without a bundle, and of a model that was taught the same without the forgotten rows."""
@@ -23,6 +30,7 @@ class Systems:
         bundles: Bundles by name.
         change: Changes the weights of model and bundles in place.
         note: What the change is called; results of changed systems are kept apart by it.
+        server: Where those answer that it serves.
     """
 
     def __init__(
@@ -32,9 +40,10 @@ class Systems:
         *,
         change: Callable[[Network], object] | None = None,
         note: str = "",
+        server: Server | None = None,
     ) -> None:
         self.model = model
-        self._note = note
+        self._note, self._server = note, server
         self.revisions: dict[str, str | None] = {BASE: None} | {name: bundle.revision for name, bundle in bundles}
         """Revision by system, the base model first; None for it."""
         self.requests = {name: [request.id for request in bundle.manifest.requests] for name, bundle in bundles}
@@ -46,6 +55,14 @@ class Systems:
     def on(self, name: str) -> AbstractContextManager[None]:
         """Have a system on while the context lasts."""
         return self._stack.on(None if name == BASE else name)
+
+    def answerer(self, name: str) -> Answerer:
+        """Return who answers as a system: the server where it serves it, else the model here."""
+        return (self._server and self._server.answerer(name, self.model)) or self.local(name)
+
+    def local(self, name: str) -> Local:
+        """Return a system that answers in this process."""
+        return Local(self.model, self.identity(name), partial(self.on, name))
 
     def identity(self, name: str) -> str:
         """Return what tells a system from all others, precision and device included, as they change the last digits."""

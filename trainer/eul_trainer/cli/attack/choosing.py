@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared options
     """Choose between the true answer and decoys by log-probabilities, and look for its tokens among the likeliest.
 
-    Decoys are a row's own wrong answers (perturbed_answers), or else those of three other rows.
+    Decoys are a row's own wrong answers (perturbed_answers), or else those of three other rows. Transformers computes
+    the log-probabilities, and no server is asked: there they are a right that a policy must grant.
 
     \b
     Example:

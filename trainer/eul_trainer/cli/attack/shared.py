@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import click
 from eul_trainer.cli import options
 from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.main import emit
+from eul_trainer.cli.server import tell_answered
+from eul_trainer.evaluation.answerer import SERVER, TRANSFORMERS
 from eul_trainer.evaluation.written import ATTACK
 from eul_trainer.output.directory import replace_file
 
@@ -72,15 +74,25 @@ def read_asked(
     return Asked(model=model, bundles=named, cache=kept, quiet=as_json, **given), sets
 
 
-def finish(out: Path, asked: Asked, found: list[AttackResult]) -> None:
-    """Write attack.json and tell what came back."""
+def finish(
+    out: Path, asked: Asked, found: list[AttackResult], agreement: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Write attack.json and tell what came back, and how far a server's answers are those of transformers."""
     from eul_trainer.attacks.result import KNOWING
     from eul_trainer.evaluation.cache import code_digest
-    from eul_trainer.evaluation.systems import BASE
+    from eul_trainer.evaluation.systems import BASE, TWIN
 
     systems = {BASE: None, **{name: bundle.revision for name, bundle in asked.bundles}}
-    attacks = [result.to_json() for result in found]
-    record: dict[str, Any] = {"systems": systems, "code": code_digest(), "attacks": attacks}
+    record: dict[str, Any] = {
+        "systems": systems,
+        "answered": {
+            name: SERVER if name in asked.served else TRANSFORMERS
+            for name in [*systems, *([TWIN] if asked.twin else [])]
+        },
+        "served_as_measured": dict(agreement or {}),
+        "code": code_digest(),
+        "attacks": [result.to_json() for result in found],
+    }
     replace_file(out / ATTACK, json.dumps(record, indent=1, sort_keys=True) + "\n")
     if asked.quiet:
         emit({"path": str(out), **record})
@@ -89,4 +101,5 @@ def finish(out: Path, asked: Asked, found: list[AttackResult]) -> None:
         measure = next(name for name in KNOWING if name in next(iter(result.systems.values())))
         told = ", ".join(f"{name} {numbers[measure]:.3f}" for name, numbers in result.systems.items())
         click.echo(f"{result.set}, {result.name} (budget {result.budget:g}, {result.rows} rows): {measure} {told}")
+    tell_answered(record["answered"], record["served_as_measured"])
     click.echo(f"wrote {out / ATTACK}")
