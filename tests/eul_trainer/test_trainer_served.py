@@ -20,7 +20,7 @@ from eul_serve.engine.prompts import Prompts
 from eul_serve.format import Bundle, read_base
 from eul_serve.swap.leases import LeaseLimits
 from eul_trainer.cli.main import run
-from eul_trainer.evaluation.agreement import COMPARED, agreement, compared
+from eul_trainer.evaluation.agreement import COMPARED, UNFINISHED, agreement, compared
 from eul_trainer.evaluation.answers import answer
 from eul_trainer.evaluation.cache import open_cache
 from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
@@ -362,4 +362,5 @@ def test_agreement_is_the_share_of_the_same_words(
 
         assert same(here) == {"rows": 12, "same": 1.0}
         assert same([*here[:9], "else", "else", "else"]) == {"rows": 12, "same": 0.75}
+        assert same([f" {text.rstrip(UNFINISHED)}" for text in here])["same"] == 1.0  # as vLLM ends a cut character
         assert same(base)["same"] < 1

@@ -17,6 +17,8 @@ from eul_trainer.records import Row
 
 COMPARED = 32
 """Most prompts that both answer."""
+UNFINISHED = "\ufffd"
+"""What transformers writes for a character that the last token leaves unfinished, where vLLM writes nothing."""
 
 
 def compared(rows: Sequence[Row]) -> list[int]:
@@ -44,5 +46,9 @@ def agreement(
     """
     chosen = compared(rows)
     here = answer(systems.local(name), name, [rows[index] for index in chosen], tokens, cache, tick)
-    same = sum(served[index].split() == text.split() for index, text in zip(chosen, here, strict=True))
+    same = sum(_words(served[index]) == _words(text) for index, text in zip(chosen, here, strict=True))
     return {"rows": len(chosen), "same": round(same / len(chosen), 6)}
+
+
+def _words(text: str) -> list[str]:
+    return text.rstrip(UNFINISHED).split()
