@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from eul_trainer.evaluation.answerer import TRANSFORMERS, Draws
+from eul_trainer.evaluation.greedy import can_be_greedy, greedy
 from eul_trainer.forward.batches import by_length
 from eul_trainer.forward.encoding import Example, context_limit, encode
 from eul_trainer.model.load import LoadedModel
@@ -72,8 +73,9 @@ def answer_batches(
     Yields:
         Indices of examples, and their answers.
     """
+    take = greedy if can_be_greedy(model) else generate
     for indices in by_length(examples, SIZE):
-        found = generate(model, [examples[index].prompt for index in indices], tokens)
+        found = take(model, [examples[index].prompt for index in indices], tokens)
         yield indices, [model.tokenizer.decode(new, skip_special_tokens=True).strip() for new in found]
 
 

@@ -10,12 +10,12 @@ import torch
 from eul_trainer.evaluation.cache import Cache, RowCache
 from eul_trainer.evaluation.systems import BASE, Systems
 from eul_trainer.evaluation.view import View, token_sums
-from eul_trainer.forward.batches import by_length
+from eul_trainer.forward.batches import by_length, by_prompt
 from eul_trainer.forward.encoding import Example, context_limit, encode
 from eul_trainer.forward.runner import Runner
 from eul_trainer.records import Row, digest_rows
 
-SIZE = 24
+SIZE = 32
 """Rows of a batch."""
 Tick = Callable[[int, str], None]
 """Told how many results more there are, and of which system."""
@@ -62,7 +62,7 @@ def _compute(
     model = systems.model
     examples = encode(model.tokenizer, list(due.values()), limit=context_limit(model.network))
     runner, keys = Runner(model, examples), list(due)
-    for indices in by_length(examples, SIZE):
+    for indices in by_length(examples, SIZE) if model.encoder_decoder else by_prompt(examples, SIZE):
         found = _batch(systems, runner, [examples[index] for index in indices], list(kept))
         for name, views in found.items():
             new = {keys[index]: view.to_json() for index, view in zip(indices, views, strict=True)}
@@ -78,11 +78,11 @@ def _batch(
     head = runner.network.get_output_embeddings()
     with systems.on(BASE):
         base = runner.hidden(batch)
-    found = {}
+    hidden = {BASE: base}
     for name in names:
-        with systems.on(name):
-            hidden = base if name == BASE else runner.hidden(batch)
-        sums = token_sums(head, hidden, batch.targets, None if name == BASE else base)
-        rows = batch.rows.cpu()
-        found[name] = [sums.of(rows == row) for row in range(len(examples))]
-    return found
+        if name != BASE:
+            with systems.on(name):
+                hidden[name] = runner.hidden(batch)
+    rows = batch.rows.cpu()
+    sums = token_sums(head, {name: hidden[name] for name in names}, base, batch.targets)
+    return {name: [found.of(rows == row) for row in range(len(examples))] for name, found in sums.items()}

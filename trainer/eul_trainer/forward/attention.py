@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from eul_trainer.forward.decoding import Decoding, KeysValues
 from eul_trainer.forward.packing import Packing
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def packed_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     *,
-    packing: Packing,
+    packing: Packing | Decoding,
+    kept: list[KeysValues] | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **_: object,
@@ -34,19 +36,25 @@ def packed_attention(
     """Attend segment by segment, as transformers' attention functions do for rows.
 
     Args:
-        module: The attention module; not read.
+        module: The attention module, for its number.
         query: Queries of the packed tokens, (1, heads, N, head width), rotated.
         key: Keys, (1, key heads, N, head width).
         value: Values, like the keys.
         attention_mask: None; the packing says who sees whom.
-        packing: The packing.
+        packing: The packing; or rows that grow, which have their own way.
+        kept: Given the keys and values, one pair a block; nothing if None.
         scaling: Factor on the scores.
         sliding_window: Tokens that a query sees, counted from itself; None for all.
 
     Returns:
         The attended values, (1, N, heads, head width), and no weights.
     """
-    queries = _gather(query, packing.queries) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if isinstance(packing, Decoding):
+        return packing.attend(module, query, key, value, sliding_window), None
+    if kept is not None:
+        kept.append((key, value))
+    queries = _gather(query, packing.queries)
     keys, values = _gather(key, packing.keys), _gather(value, packing.keys)
     few = packing.sight.numel() * query.shape[1] <= FEW_SCORES
     attend = _matrices if few else _fused

@@ -93,6 +93,12 @@ def by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
+def by_prompt(examples: Sequence[Example], size: int) -> list[list[int]]:
+    """Return batches of indices, answers to the same question together, so that a packed question is run once."""
+    order = sorted(range(len(examples)), key=lambda index: (examples[index].prompt, examples[index].length))
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
 def _pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     width = max(len(row) for row in rows)
     ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], dtype=torch.long)

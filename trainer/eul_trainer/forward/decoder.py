@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from eul_serve.errors import InputError
 from eul_trainer.forward.attention import packed
+from eul_trainer.forward.decoding import Decoding, KeysValues
 from eul_trainer.forward.packing import Packing
 from eul_trainer.model.depth import ALL, chosen_blocks
 from eul_trainer.model.load import LoadedModel, Network
@@ -33,7 +34,7 @@ class Blocks:
         body = self._body
         return body.h if hasattr(body, "h") else body.layers
 
-    def embed(self, packing: Packing) -> torch.Tensor:
+    def embed(self, packing: Packing | Decoding) -> torch.Tensor:
         """Return what the lowest block reads, (1, N, d)."""
         body = self._body
         if hasattr(body, "wpe"):
@@ -43,12 +44,13 @@ class Blocks:
 
     def run(
         self,
-        packing: Packing,
+        packing: Packing | Decoding,
         states: torch.Tensor,
         *,
         first: int = 0,
         last: int | None = None,
         checkpointing: bool = False,
+        kept: list[KeysValues] | None = None,
     ) -> torch.Tensor:
         """Run some blocks.
 
@@ -58,13 +60,14 @@ class Blocks:
             first: The first block that is run.
             last: The block before which to stop; None runs all of them and the norm behind them.
             checkpointing: Whether a block's activations are computed again on the way back instead of being kept.
+            kept: Given each block's keys and values, for rows that are to grow.
 
         Returns:
             The states behind the blocks, (1, N, d).
         """
         body = self._body
         places = packing.places[None]
-        facts: dict[str, Any] = {"attention_mask": None, "position_ids": places, "packing": packing}
+        facts: dict[str, Any] = {"attention_mask": None, "position_ids": places, "packing": packing, "kept": kept}
         if hasattr(body, "rotary_emb"):
             facts["position_embeddings"] = body.rotary_emb(states, position_ids=places)
         for block in self.blocks[first:last]:
