@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from eul_serve.format import Bundle, read_bundle
-from eul_trainer.evaluation.answers import answer_batches, generate
 from eul_trainer.evaluation.greedy import can_be_greedy, greedy
+from eul_trainer.evaluation.local import answer_batches, generate
 from eul_trainer.evaluation.systems import BASE, Systems
 from eul_trainer.forward.encoding import encode
 from eul_trainer.model.load import LoadedModel, load_model
