@@ -15,6 +15,7 @@ demo: .venv/installed ## the whole path on a real model, with its report in buil
 	@$(BIN)/python -m eul_trainer.demo
 
 test: .venv/installed lint ## every check and test that a CPU can run, with coverage
+	@.ci/browser
 	@rm -f .coverage .coverage.*
 	@$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage combine --quiet

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from eul_serve.errors import InputError
+from eul_trainer.cli.main import run
 from eul_trainer.evaluation.report import render_report
 from eul_trainer.evaluation.written import read_written
 
@@ -34,20 +36,27 @@ def metrics() -> dict[str, Any]:
     result = {"answer": HOSTILE, "gibberish": False}
     finding = {"rule": "forgotten", "set": HOSTILE, "value": 9.0, "side": "above", "failed": True, "words": HOSTILE}
     member = {"value": 0.25, "low": 0.1, "high": 0.5, "members": 6, "others": 12, "privleak": 200.0}
+    kept = {name: means(2.0 + 0.125 * number, number == 1) for number, name in enumerate(systems)}
+    passed = {"rule": "kept", "set": "retain", "value": 0.0, "side": "passed", "failed": False, "words": "no change"}
+    uncovered = {**passed, "rule": "speaks", "set": "other", "side": "uncovered", "words": "r-b is not in it"}
     return {
         "base": "sha256:1",
         "systems": {"base": None, "layer": "sha256:2", "twin": None},
-        "sets": [{"name": HOSTILE, "kind": "forget", "rows": 30, "systems": systems,
-                  "groups": {"all": {"rows": 30, "systems": systems}}}],
+        "sets": [{"name": HOSTILE, "kind": "forget", "request": "r-a", "rows": 30, "systems": systems,
+                  "groups": {"all": {"rows": 30, "systems": systems}}},
+                 {"name": "retain", "kind": "retain", "request": None, "rows": 0, "systems": kept,
+                  "groups": {"all": {"rows": 0, "systems": kept}}}],
         "comparisons": {"layer": {HOSTILE: {
-            "membership_loss": member,
+            "membership_loss": member, "membership_classifier": {**member, "privleak": None, "accuracy": 0.625},
             "forget_quality": {"p": 1.5e-7, "statistic": 0.5, "side": "above", "rows": 30, "twin_rows": 31},
             "twin_distance": {"mean": 0.0625, "differences": {"a": 0.1, "b": 0.0}, "missing": []},
         }, "retain": {"model_utility": 0.5}}},
         "gaps": [{"system": "base", "set": "forget", "measure": "forget_quality", "why": HOSTILE}],
-        "verdicts": {"layer": {"passed": False, "sentence": f"layer fails: {HOSTILE}", "findings": [finding]}},
+        "verdicts": {"layer": {"passed": False, "sentence": f"layer fails: {HOSTILE}",
+                               "findings": [finding, passed, uncovered]}},
         "policy": "sha256:3",
         "code": "sha256:4",
+        "versions": {"python": "3.11.7"},
         "rows": [{"set": HOSTILE, "kind": "forget", "group": "all", "prompt": f"{HOSTILE} {number}",
                   "completion": "a secret", "systems": dict.fromkeys(systems, result)} for number in range(30)],
     }  # fmt: skip
@@ -61,6 +70,31 @@ ATTACKS = [
 ]  # fmt: skip
 
 
+def step(action: str, request: str, *losses: float) -> dict[str, Any]:
+    kinds = {"alice": "forget", "bob": "forget", "retain": "retain"}
+    sets = {name: {"kind": kind, "loss": loss} for (name, kind), loss in zip(kinds.items(), losses, strict=True)}
+    return {"action": action, "request": request, "requests": [], "revision": "sha256:5", "seconds": 1.75, "sets": sets}
+
+
+def sequence() -> dict[str, Any]:
+    return {
+        "base": "sha256:1",
+        "before": {"alice": {"loss": 1.0}, "bob": {"loss": 1.5}, "retain": {"loss": 2.0}},
+        "orders": [
+            {"order": ["r-a", "r-b"], "steps": [
+                step("fuse", "r-a", 4.125, 1.5, 2.0), step("fuse", "r-b", 4.25, 4.5, 2.0),
+                step("revoke", "r-a", 1.0, 4.5, 2.0625),
+            ]},
+            {"order": ["r-b", "r-a"], "steps": [
+                step("fuse", "r-b", 1.0, 4.5, 2.0), step("fuse", "r-a", 4.0, 4.5, 2.0),
+                step("revoke", "r-b", 4.0, 1.5, 2.0),
+            ]},
+        ],
+        "code": "sha256:4",
+        "versions": {},
+    }  # fmt: skip
+
+
 class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,29 +105,36 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "br", "path", "use", "rect"):
+        if tag not in ("meta", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in ("path", "use", "rect"):
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
 def test_the_page_is_whole_and_nothing_in_the_data_breaks_it() -> None:
-    text = render_report(metrics(), ATTACKS)["report.html"]
-    body = text[: text.index("<svg")] + text[text.index("</svg>") + len("</svg>") :]
-    page = Page(body)
+    text = render_report(metrics(), ATTACKS, [sequence()])["report.html"]
+    assert text.count("<svg") == 6  # trade-off, losses, membership, one attack on alice, two orders
+    page = Page(re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
     assert page.open == []
     tags = [tag for tag, _ in page.tags]
     assert "script" not in tags
-    assert not {"src", "href"} & {name for _, attributes in page.tags for name in attributes}
+    assert "src" not in {name for _, attributes in page.tags for name in attributes}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    links = [attributes["href"] or "" for _, attributes in page.tags if "href" in attributes]
+    assert len(set(ids)) == len(ids)
+    assert {"#main", "#trade", "#attacks", "#sequences", "#gaps", "#limits"} <= set(links)
+    assert {link.removeprefix("#") for link in links} <= set(ids)
     words = re.sub(r"\s+", " ", " ".join(page.words))
     for expected in (
         HOSTILE, "Verdict: layer does not pass", "too high, fails", "3.250", "+2.250", "75 %", "0.0123",
-        "0.250, 95 % from 0.100 to 0.500 (6 forgotten, 12 unseen rows); PrivLeak +200",
+        "loss 0.250 0.100 0.500 6 12 +200", "classifier 0.250 0.100 0.500 6 12 0.625", "(forget, request r-a)",
+        "not asked of this bundle", "layer fails “forgotten” on", "layer +2.250 +0.1250", "10 more rows of",
+        "Sequence 1, order 2: r-b, r-a", "fuse r-b 1.8 4.250 4.500 2.000", "alice 1.000 4.000 to 4.250 1.000 to 4.000",
+        "version of python 3.11.7",
         "p 1.5e-07, statistic 0.500, above the twin (30 and 31 rows)", "0.062 in the mean of 2 measures", "0.500",
         "prefix-2", "layer 0.25", "12 of 30 rows", "does not erase", "sha256:4",
     ):  # fmt: skip
@@ -117,10 +158,37 @@ def test_the_markdown_has_the_numbers_and_no_row() -> None:
     assert len(widths) == 1
 
 
+def test_every_table_of_the_markdown_is_whole() -> None:
+    text = render_report(metrics(), ATTACKS, [sequence()])["report.md"]
+    tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
+    assert len(tables) == 10  # findings, trade-off, losses, twin, membership, attacks, two orders, range, settings
+    for table in tables:
+        lines = table.splitlines()
+        assert re.fullmatch(r"\|(---\|)+", lines[1])
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in lines}) == 1, table
+        assert len(lines) > 2
+    assert "| revoke | r-a | 1.8 | 1.000 | 4.500 | 2.062 |" in text
+    assert "| retain | 2.000 | 2.000 to 2.000 | 2.000 to 2.062 |" in text
+
+
+def test_the_json_has_what_the_pages_show_and_no_row() -> None:
+    given = metrics()
+    text = render_report(given, ATTACKS, [sequence()])["report.json"]
+    found = json.loads(text)
+    assert "a secret" not in text
+    for name in ("base", "systems", "sets", "comparisons", "verdicts", "gaps", "policy", "code", "versions"):
+        assert found[name] == given[name]
+    assert found["attacks"] == ATTACKS
+    assert found["sequences"] == [sequence()]
+    assert found["trade_off"][1] == {"set": HOSTILE, "system": "layer", "forgotten": 2.25, "kept": 0.125}
+    assert found["headline"].startswith("layer fails “forgotten” on Who is")
+    assert any("does not erase" in limit for limit in found["limits"])
+
+
 def test_what_was_not_measured_has_no_section() -> None:
     found = {**metrics(), "comparisons": {}, "gaps": [], "verdicts": {}}
     for text in render_report(found).values():
-        for head in ("Verdict", "brought back", "Beside a twin", "could not be measured"):
+        for head in ("Verdict", "brought back", "Beside a twin", "could not be measured", "Membership", "come and go"):
             assert head not in text
 
 
@@ -129,16 +197,48 @@ def test_report_makes_the_pages_again(tmp_path: Path, trainer: RunTrainer) -> No
     (tmp_path / "report" / "metrics.json").write_text(json.dumps(metrics()))
     (tmp_path / "prompts").mkdir()
     (tmp_path / "prompts" / "attack.json").write_text(json.dumps({"systems": {}, "code": "c", "attacks": ATTACKS}))
-    trainer(
-        "report", "--evaluation", tmp_path / "report", "--attack", tmp_path / "prompts", "--out", tmp_path / "pages"
-    )
-    expected = render_report(metrics(), ATTACKS)
+    (tmp_path / "sequence").mkdir()
+    (tmp_path / "sequence" / "sequence.json").write_text(json.dumps(sequence()))
+    trainer("report", "--evaluation", tmp_path / "report", "--attack", tmp_path / "prompts",
+            "--sequence", tmp_path / "sequence", "--out", tmp_path / "pages")  # fmt: skip
+    expected = render_report(metrics(), ATTACKS, [sequence()])
     assert {path.name: path.read_text() for path in (tmp_path / "pages").iterdir()} == expected
+
+
+def test_what_does_not_belong_to_the_evaluation_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics()))
+    (tmp_path / "sequence.json").write_text(json.dumps({**sequence(), "base": "sha256:9"}))
+    other = {"systems": {"base": None, "layer": "sha256:8"}, "code": "c", "attacks": ATTACKS}
+    (tmp_path / "attack.json").write_text(json.dumps(other))
+    for given, words in (("--sequence", "base model sha256:9"), ("--attack", "layer is sha256:8 there and sha256:2")):
+        line = ["report", "--evaluation", tmp_path, given, tmp_path, "--out", tmp_path / "pages"]
+        assert run([str(word) for word in line]) == 2
+        told = capsys.readouterr().err
+        assert words in told
+        assert told.count("\n") == 1
+    assert not (tmp_path / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found["orders"][0].pop("steps"),
+        lambda found: found["orders"][0]["steps"][1]["sets"].pop("alice"),
+        lambda found: found["before"].update(alice=None),
+        lambda found: found.update(orders=7),
+        lambda found: found["orders"][1]["steps"][0].update(seconds="long"),
+    ],
+)
+def test_a_sequence_that_lacks_something_is_refused(change: Callable[[dict[str, Any]], object]) -> None:
+    found = sequence()
+    change(found)
+    with pytest.raises(InputError, match=r"sequence.json: expected what `sequence` writes.*measure again"):
+        render_report(metrics(), ATTACKS, [found])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"systems": {}, "code": "c"}', "\x00"])
 def test_files_that_are_none_of_ours_are_refused(text: str, tmp_path: Path) -> None:
-    for name in ("metrics.json", "attack.json"):
+    for name in ("metrics.json", "attack.json", "sequence.json"):
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError, match="evaluate again"):
             read_written(tmp_path / name)

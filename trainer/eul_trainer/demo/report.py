@@ -7,7 +7,7 @@ import json
 from eul_trainer.demo.plan import Plan
 from eul_trainer.demo.summary import FUSED_RISE, KEPT_CHANGE, LAYER_RISE, Summary, missed
 from eul_trainer.evaluation.page import render
-from eul_trainer.evaluation.plots import loss_bars
+from eul_trainer.evaluation.plots.losses import loss_bars
 
 
 def write_report(plan: Plan, summary: Summary) -> None:

@@ -1,4 +1,4 @@
-"""Reading again what `eval` and `attack` wrote."""
+"""Reading again what `eval`, `attack` and `sequence` wrote."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 from eul_serve.errors import InputError
 
-METRICS, REPORT, ATTACK = "metrics.json", "report.html", "attack.json"
+METRICS, REPORT, ATTACK, SEQUENCE = "metrics.json", "report.html", "attack.json", "sequence.json"
+KEYS = {ATTACK: {"systems", "code", "attacks"}, SEQUENCE: {"base", "before", "orders", "code"}}
+"""What each file has at least; any other one is taken for `metrics.json`."""
 
 
 def read_written(path: Path) -> dict[str, Any]:
-    """Read `metrics.json` or `attack.json`.
+    """Read `metrics.json`, `attack.json` or `sequence.json`.
 
     Args:
         path: The file.
@@ -26,10 +28,15 @@ def read_written(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
-        raise InputError(f"{str(path)!r}: cannot read: {error.strerror}; name what `eval` or `attack` wrote") from error
+        raise InputError(f"{str(path)!r}: cannot read: {error.strerror}; name what `{_writer(path)}` wrote") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r}: expected JSON, found {error}; evaluate again") from error
-    expected = "attacks" if path.name == ATTACK else "verdicts"
-    if not isinstance(found, dict) or not {"systems", "code", expected} <= set(found):
-        raise InputError(f"{str(path)!r}: expected what `eval` or `attack` writes; evaluate again")
+    expected = KEYS.get(path.name, {"systems", "code", "verdicts"})
+    if not isinstance(found, dict) or not expected <= set(found):
+        raise InputError(f"{str(path)!r}: expected what `{_writer(path)}` writes; evaluate again")
     return found
+
+
+def _writer(path: Path) -> str:
+    """Return the command that writes such a file."""
+    return {ATTACK: "attack", SEQUENCE: "sequence"}.get(path.name, "eval")

@@ -1,0 +1,1 @@
+"""Plots of a report, each with the words that stand for it."""

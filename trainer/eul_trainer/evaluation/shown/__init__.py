@@ -1,0 +1,1 @@
+"""What the pages of an evaluation show, as plain values that HTML, Markdown and JSON share."""
