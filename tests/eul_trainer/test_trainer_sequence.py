@@ -14,7 +14,7 @@ from eul_serve.errors import InputError
 from eul_serve.format import read_bundle
 from eul_trainer.cli import main as cli
 from eul_trainer.cli.sequence import _orders
-from eul_trainer.evaluation.sequence import layers_by_request, steps_of
+from eul_trainer.evaluation.workshop import layers_by_request, steps_of
 
 from .conftest import RunTrainer
 

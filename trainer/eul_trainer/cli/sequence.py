@@ -23,7 +23,7 @@ from eul_trainer.fusion.settings import METHODS, FuseSettings
 from eul_trainer.output.directory import unfinished
 
 if TYPE_CHECKING:
-    from eul_trainer.evaluation.sequence import Made, Workshop
+    from eul_trainer.evaluation.workshop import Made, Workshop
 
 MOST_ORDERS = 24
 """Most orders of a run: all of four requests."""
@@ -92,7 +92,8 @@ def command(
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.evaluation.cache import code_digest
     from eul_trainer.evaluation.evaluate import EvalSet
-    from eul_trainer.evaluation.sequence import Workshop, layers_by_request, sequence_record
+    from eul_trainer.evaluation.sequence import sequence_record
+    from eul_trainer.evaluation.workshop import Workshop, layers_by_request
     from eul_trainer.output.package import versions
     from eul_trainer.records import Fields, read_rows
 
