@@ -140,3 +140,11 @@ def test_means_weigh_tokens_in_the_perplexity_and_mark_what_a_row_lacks() -> Non
     partly = means([rows[0], with_more(second)])["base"]
     assert (partly["label_accuracy"], partly["masked_word_loss"]) == (None, None)
     assert means([with_more(first, loss=1e6)])["base"]["perplexity"] is None  # beyond all numbers
+
+
+def test_truth_ratios_are_near_one_where_forgotten_and_low_where_kept() -> None:
+    """R = 1/4: min(R, 1/R) is 1/4 on what is to be forgotten, and 1 - R is 3/4 on what is kept."""
+    for kind, expected in (("forget", 0.25), ("retain", 0.75), ("unseen", 0.75)):
+        found = row("a", 1, 1, kind=kind)
+        told = replace(found, systems={"base": replace(found.systems["base"], truth_ratio=0.25)})
+        assert means([told])["base"]["truth_ratio"] == expected
