@@ -32,7 +32,7 @@ def trade_off(found: Sequence[Trade]) -> Plot | None:
         "trade-off",
         "Forgotten against kept, one point a system",
         "Across: how much the loss of the forgotten set rose. Upwards: how much the loss of what is kept changed, "
-        "ideally not at all. The base model stands at zero; a bundle should come to lie where the twin lies.",
+        "ideally not at all. The base model stands at zero; a bundle should lie where a twin lies, or would.",
         0.6 + 2.4 * rows,
         lambda figure: _paint(figure, found, sets, rows),
     )
