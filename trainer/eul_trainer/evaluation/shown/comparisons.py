@@ -1,4 +1,7 @@
-"""Comparisons in words: distance to the twin, forget quality, utility. Membership has a table of its own."""
+"""Comparisons in words: distance to the twin, forget quality, utility, the paper's classifier.
+
+Membership has a table of its own.
+"""
 
 from __future__ import annotations
 
@@ -33,4 +36,7 @@ def _words(found: Any) -> str:  # noqa: ANN401  # a comparison, plain JSON
     if "p" in found:
         rows = f"{found['rows']} and {found['twin_rows']} rows"
         return f"p {found['p']:.3g}, statistic {found['statistic']:.3f}, {found['side']} the twin ({rows})"
+    if "accuracy" in found:
+        rows = f"{found['members']} forgotten, {found['others']} retained rows"
+        return f"area {found['value']:.3f}, 95 % from {found['low']:.3f} to {found['high']:.3f} ({rows})"
     return f"{found['mean']:.3f} in the mean of {len(found['differences'])} measures"
