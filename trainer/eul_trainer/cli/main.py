@@ -24,6 +24,7 @@ COMMANDS = {
     "revoke": "eul_trainer.cli.revoke",
     "batch": "eul_trainer.cli.batch",
     "eval": "eul_trainer.cli.evaluate",
+    "ability": "eul_trainer.cli.ability",
     "attack": "eul_trainer.cli.attack",
     "report": "eul_trainer.cli.report",
     "certify": "eul_trainer.cli.certify",
