@@ -25,6 +25,7 @@ COMMANDS = {
     "batch": "eul_trainer.cli.batch",
     "eval": "eul_trainer.cli.evaluate",
     "sequence": "eul_trainer.cli.sequence",
+    "ability": "eul_trainer.cli.ability",
     "attack": "eul_trainer.cli.attack",
     "report": "eul_trainer.cli.report",
     "certify": "eul_trainer.cli.certify",
