@@ -84,7 +84,7 @@ def test_the_whole_path(
     assert set(first) == {"base", "fused", "rest"}
     assert set(first["base"]) == {
         "loss", "accuracy", "extraction_strength", "divergence", "rouge_l", "rouge_l_f1", "gibberish", "answer",
-        "truth_ratio", "truth_ratio_arithmetic",
+        "truth_ratio", "truth_ratio_arithmetic", "tokens", "label", "masked_word_loss",
     }  # fmt: skip
     page = (tmp_path / "report" / "report.html").read_text()
     assert "<svg" in page

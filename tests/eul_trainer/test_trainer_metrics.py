@@ -148,3 +148,17 @@ def test_truth_ratios_are_near_one_where_forgotten_and_low_where_kept() -> None:
         found = row("a", 1, 1, kind=kind)
         told = replace(found, systems={"base": replace(found.systems["base"], truth_ratio=0.25)})
         assert means([told])["base"]["truth_ratio"] == expected
+
+
+def test_means_have_six_decimals() -> None:
+    """One row of three: a loss of 1, a label that is right, an answer that stays."""
+
+    def told(right: bool) -> RowResult:
+        found = row("a", 1.0 if right else 0.0, 1.0 if right else 9.0)
+        base = replace(found.systems["base"], label="c" if right else "d", answer="same", gibberish=False)
+        layer = replace(found.systems["layer"], answer="same" if right else "other")
+        return replace(found, systems={"base": base, "layer": layer})
+
+    found = means([told(True), told(False), told(False)])
+    assert (found["base"]["loss"], found["base"]["label_accuracy"]) == (0.333333, 0.333333)
+    assert (found["layer"]["unchanged"], found["base"]["perplexity"]) == (0.333333, 1.395612)
