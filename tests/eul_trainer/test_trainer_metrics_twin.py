@@ -192,3 +192,13 @@ def test_areas_agree_with_scikit_learn() -> None:
         members, others = chance.integers(0, 9, 30).astype(float), chance.integers(0, 7, 20).astype(float)
         expected = roc_auc_score([1] * 30 + [0] * 20, [*members, *others])
         assert area(members.tolist(), others.tolist()).value == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_classifiers_accuracy_is_the_mean_of_both_sets_and_two_rows_are_enough() -> None:
+    """Nine of ten first rows lie at 1 and all twenty others at -1: 9/10 and 20/20 are told right."""
+    found = separate(np.array([[1.0]] * 9 + [[-1.0]]), np.array([[-1.0]] * 20))
+    assert found.accuracy == pytest.approx((0.9 + 1.0) / 2)
+    # 60 of 100 at 1 against 40 of 100: the evidence is weak, log(60 / 40) in nats, and still taken.
+    weak = separate(np.array([[1.0]] * 60 + [[-1.0]] * 40), np.array([[1.0]] * 40 + [[-1.0]] * 60))
+    assert weak.accuracy == pytest.approx(0.6)
+    assert separate(np.array([[1.0], [1.1]]), np.array([[-1.0], [-1.1]])).accuracy == 1.0
