@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-trainer mutation lock clean help
+.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence mutation lock clean help
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -55,6 +55,18 @@ bench-trainer: .venv/installed ## the trainer's measurements and tables, hours o
 	@for name in tofu imdb samsum; do $(BIN)/python tests/benchmarks/trainer/bench_$$name.py --model build/base \
 	   --data $(DATA)/$$name --work build/bench/$$name; done
 	@$(BIN)/python tests/benchmarks/trainer/summary.py
+
+EVIDENCE := build/bench/evidence
+bench-evidence: .venv/installed ## the evaluator: its speed, and whether it tells four systems apart; an hour on one thread
+	@$(BIN)/eul-train base --out build/base >&2
+	@[ -d $(EVIDENCE)/data ] || $(BIN)/eul-train data tofu --from $(DATA)/tofu --split forget10 --rows-per-author 1 \
+	   --out $(EVIDENCE)/data >&2
+	@[ -d $(EVIDENCE)/layer ] || $(BIN)/eul-train fit --model build/base --forget $(EVIDENCE)/data/forget.jsonl \
+	   --retain $(EVIDENCE)/data/retain.jsonl --steps 20 --batch-size 8 --out $(EVIDENCE)/layer >&2
+	@$(BIN)/python tests/benchmarks/evidence/bench_evaluation.py --model build/base --bundle $(EVIDENCE)/layer \
+	   --data $(DATA)/tofu --threads 1 --out docs/benchmarks/evidence
+	@$(BIN)/python tests/benchmarks/evidence/bench_verdicts.py --model build/base --data $(DATA)/tofu \
+	   --work build/bench/twin
 
 mutation: .venv/installed ## change every line of objectives, metrics and fusion and see that a test notices
 	@for room in objectives metrics fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done

@@ -76,7 +76,7 @@ def _matrices(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, s
     groups = heads // keys.shape[1]
     stacked = queries.reshape(segments, keys.shape[1], groups * width, size)
     scores = (stacked @ keys.transpose(-1, -2)).view(segments, keys.shape[1], groups, width, keys.shape[2])
-    scores = scores.masked_fill(~sight[:, :, None], -torch.inf)
+    scores = scores.masked_fill_(~sight[:, :, None], -torch.inf)  # no copy of the largest tensor there is
     weights = scores.softmax(-1, dtype=torch.float32).to(values.dtype).flatten(2, 3)
     return (weights @ values).view(segments, heads, width, size)
 

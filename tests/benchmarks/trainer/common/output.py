@@ -19,10 +19,10 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(rounded(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def command_line(script: str, arguments: Sequence[str]) -> str:
+def command_line(script: str, arguments: Sequence[str], folder: str = "trainer") -> str:
     """Return the line that made a result; of a machine's own folders only the last name stays."""
     shown = [Path(part).name if Path(part).is_absolute() else part for part in arguments]
-    return f"python tests/benchmarks/trainer/{script} {shlex.join(shown)}"
+    return f"python tests/benchmarks/{folder}/{script} {shlex.join(shown)}"
 
 
 def rounded(value: Any) -> Any:

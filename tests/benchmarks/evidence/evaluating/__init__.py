@@ -1,0 +1,1 @@
+"""What the benchmark of the evaluator consists of: the rows, both ways of evaluating them, and the comparison."""
