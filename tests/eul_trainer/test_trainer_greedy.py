@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eul_serve.format import Bundle, read_bundle
-from eul_trainer.evaluation.greedy import can_be_greedy, greedy
+from eul_trainer.evaluation.greedy import MOST, ROOM, can_be_greedy, greedy, rows_at_once
 from eul_trainer.evaluation.local import answer_batches, generate
 from eul_trainer.evaluation.systems import BASE, Systems
 from eul_trainer.forward.encoding import encode
@@ -73,6 +73,14 @@ def answer_of(model: LoadedModel) -> list[tuple[int, str]]:
     rows = [Row(prompt=text, completion="x") for text in QUESTIONS]
     batches = answer_batches(model, encode(model.tokenizer, rows, limit=512), TOKENS)
     return [pair for indices, texts in batches for pair in zip(indices, texts, strict=True)]
+
+
+def test_the_keys_and_values_that_are_kept_are_bounded(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    row = 2 * 2 * 64 * 4  # keys and values of two blocks, width 64, float32
+    assert rows_at_once(model, 10) == MOST
+    assert rows_at_once(model, ROOM // row // 5) == 5
+    assert rows_at_once(model, 2 * ROOM // row) == 1
 
 
 def test_a_sampled_answer_still_comes_from_transformers(tiny_model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,9 @@ def forget_sets(
     from eul_trainer.records import digest_rows, read_rows
 
     known = {request.id: request.data for _, bundle in bundles for request in bundle.manifest.requests}
-    trained_on = {data: request for request, data in known.items()}
+    # Rows that two requests have in common name neither: they stand for all.
+    times = Counter(known.values())
+    trained_on = {data: request for request, data in known.items() if times[data] == 1}
     names: list[str] = []
     sets = []
     for request, path in given:

@@ -22,12 +22,33 @@ HARMLESS = {
 """Settings of generation that change nothing of a greedy answer but where it ends."""
 FEWER = 0.75
 """Share of the rows at which those that have ended are taken out."""
+ROOM = 2**30
+"""Bytes of keys and values that may be kept."""
+MOST = 128
+"""Most rows that are answered at once: beyond it a step gets no faster by row."""
 
 
 def can_be_greedy(model: LoadedModel) -> bool:
     """Return whether a model's answers are the likeliest tokens and no more: no penalties, no encoder."""
     settings = model.network.generation_config.to_diff_dict()
     return not model.encoder_decoder and not any(value for name, value in settings.items() if name not in HARMLESS)
+
+
+def rows_at_once(model: LoadedModel, tokens: int) -> int:
+    """Return how many rows are answered at once: the weights are read once a step, whatever the number.
+
+    Args:
+        model: The model.
+        tokens: Most tokens of a row, its answer included.
+
+    Returns:
+        1 to MOST.
+    """
+    config = model.network.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    row: int = 2 * config.num_hidden_layers * heads * width * model.network.dtype.itemsize * max(tokens, 1)
+    return max(1, min(MOST, ROOM // row))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from eul_trainer.evaluation.answerer import TRANSFORMERS, Draws
-from eul_trainer.evaluation.greedy import can_be_greedy, greedy
+from eul_trainer.evaluation.greedy import can_be_greedy, greedy, rows_at_once
 from eul_trainer.forward.batches import by_length
 from eul_trainer.forward.encoding import Example, context_limit, encode
 from eul_trainer.model.load import LoadedModel
@@ -73,8 +73,10 @@ def answer_batches(
     Yields:
         Indices of examples, and their answers.
     """
-    take = greedy if can_be_greedy(model) else generate
-    for indices in by_length(examples, SIZE):
+    packed = can_be_greedy(model)
+    take = greedy if packed else generate
+    longest = max((len(example.prompt) for example in examples), default=0) + tokens
+    for indices in by_length(examples, rows_at_once(model, longest) if packed else SIZE):
         found = take(model, [examples[index].prompt for index in indices], tokens)
         yield indices, [model.tokenizer.decode(new, skip_special_tokens=True).strip() for new in found]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 CHUNK = 128
 """Answer tokens whose distribution over the vocabulary is held at once: 24 MiB at 49,152 words."""
+BLOCK = 4
+"""Those of them whose numbers are taken at once on a CPU: 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,22 +108,26 @@ def token_sums(
     parts: dict[str, list[tuple[torch.Tensor, ...]]] = {name: [] for name in hidden}
     for start in range(0, len(targets), CHUNK):
         place = slice(start, start + CHUNK)
-        expected = _logprobs(head, base[place])
+        expected = head(base[place])
         for name, states in hidden.items():
-            if states is base:
-                parts[name].append(_part(expected, targets[place]))
-            else:
-                found = _logprobs(head, states[place])
-                parts[name].append((*_part(found, targets[place]), _divergence(expected, found)))
+            found = expected if states is base else head(states[place])
+            parts[name] += _parts(found, targets[place], None if states is base else expected)
     return {name: _joined(found, hidden[name]) for name, found in parts.items()}
 
 
-def _logprobs(head: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
-    logits: torch.Tensor = head(states)
-    return logits.float().log_softmax(1)
+def _parts(
+    logits: torch.Tensor, targets: torch.Tensor, expected: torch.Tensor | None
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Go over logits a few tokens at a time: on a CPU those that fit into its cache, as every number is a pass."""
+    size = BLOCK if logits.device.type == "cpu" else CHUNK
+    for start in range(0, len(targets), size):
+        place = slice(start, start + size)
+        logprobs = logits[place].float().log_softmax(1)
+        part = _numbers(logprobs, targets[place])
+        yield part if expected is None else (*part, _divergence(expected[place].float().log_softmax(1), logprobs))
 
 
-def _part(logprobs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _numbers(logprobs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return log-probability, rank, mean and deviation of each token: as few passes over (T, V) as they need."""
     chances = logprobs.exp()
     means = torch.linalg.vecdot(chances, logprobs)
