@@ -23,7 +23,7 @@ import bench_twin
 import click
 from common.ledger import Ledger
 from common.machine import describe_machine
-from common.output import rounded, write_json
+from common.output import command_line, rounded, write_json
 from common.steps import Steps
 
 OUT = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "evidence" / "verdicts.json"
@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = {"untouched": "base", "twin": "twin", "bounded": "layer-unseen", "ascent": "layer-ascent"}
     systems = {role: _system(told, name) for role, name in names.items()}
     record = {
-        "command": f"python tests/benchmarks/evidence/bench_verdicts.py --data {chosen.data.name} --work work",
+        "command": command_line(
+            "bench_verdicts.py", sys.argv[1:] if arguments is None else arguments, folder="evidence"
+        ),
         "machine": describe_machine(),
         "systems": systems,
         "expected": EXPECTED,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -14,19 +13,12 @@ import click
 from eul_serve.errors import InputError
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
-from eul_trainer.output.directory import check_output, unfinished
+from eul_trainer.output.directory import check_output, write_files
 
 
 @click.command(name="ability")
 @options.model
-@click.option(
-    "--bundle",
-    "bundles",
-    multiple=True,
-    type=options.PATH,
-    metavar="DIR",
-    help="Bundle to measure beside the base model; may be given more than once.",
-)
+@options.bundles
 @click.option(
     "--tasks", required=True, metavar="NAMES", help="Tasks, groups or tags of the harness, with commas between them."
 )
@@ -80,9 +72,7 @@ def command(
     told = io.StringIO() if as_json else sys.stderr  # the harness prints its progress on both streams
     with redirect_stdout(told), redirect_stderr(told):
         record = measure_ability(systems, settings, manager)
-    with unfinished(out) as part:
-        (part / "ability.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
+    write_files(out, {"ability.json": json.dumps(record, indent=1) + "\n"})
     if as_json:
         emit({"path": str(out), **record})
     else:

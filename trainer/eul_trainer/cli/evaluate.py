@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from eul_trainer.cli.asked import Asked, check_places, forget_sets, read_bundles
 from eul_trainer.cli.evaluating import run_evaluation
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.server import ServerOptions, reached, server_options, tell_answered
-from eul_trainer.output.directory import unfinished
+from eul_trainer.output.directory import write_files
 
 TOLD = (
     "systems",
@@ -34,14 +33,7 @@ TOLD = (
 
 @click.command(name="eval")
 @options.model
-@click.option(
-    "--bundle",
-    "bundles",
-    multiple=True,
-    type=options.PATH,
-    metavar="DIR",
-    help="Bundle to measure beside the base model; may be given more than once.",
-)
+@options.bundles
 @options.forget_files
 @options.retain
 @click.option(
@@ -62,7 +54,7 @@ TOLD = (
 )
 @click.option("--enforce", is_flag=True, help="Exit with status 1 where a bundle does not pass.")
 @options.out
-@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.group_field
 @options.answer_tokens
 @options.cache
 @options.prompt_field
@@ -145,7 +137,7 @@ def command(
     if not devices.main:
         return
     found = metrics(evaluation, systems, rules)
-    _write(out, {"metrics.json": json.dumps(found, indent=1) + "\n", **render_report(found)})
+    write_files(out, {"metrics.json": json.dumps(found, indent=1) + "\n", **render_report(found)})
     if as_json:
         emit({"path": str(out), **{name: found[name] for name in TOLD}})
     else:
@@ -163,10 +155,3 @@ def _tell(out: Path, found: Mapping[str, Any]) -> None:
     for verdict in found["verdicts"].values():
         click.echo(verdict["sentence"])
     click.echo(f"wrote {out / 'metrics.json'} and {out / 'report.html'}")
-
-
-def _write(out: Path, files: dict[str, str]) -> None:
-    with unfinished(out) as part:
-        for name, text in files.items():
-            (part / name).write_text(text, encoding="utf-8")
-        os.replace(part, out)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--rows", multiple=True, type=options.PATH, metavar="FILE", help="Rows to measure then, beside --retain.")
 @options.prompt_field
 @options.completion_field
-@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.group_field
 @options.device
 @options.as_json
 def command(

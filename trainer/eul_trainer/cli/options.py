@@ -53,10 +53,21 @@ prompt_field = click.option(
 completion_field = click.option(
     "--completion-field", default="completion", show_default=True, metavar="NAME", help="Field with the answer."
 )
+group_field = click.option(
+    "--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group."
+)
 device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu, cuda or cuda:N.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON and no progress.")
 
 # What the commands that measure bundles share.
+bundles = click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    type=PATH,
+    metavar="DIR",
+    help="Bundle to measure beside the base model; may be given more than once.",
+)
 forget_files = click.option(
     "--forget",
     multiple=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import click
 from eul_serve.errors import InputError
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
-from eul_trainer.output.directory import check_output, unfinished
+from eul_trainer.output.directory import check_output, write_files
 
 
 @click.command(name="report")
@@ -48,10 +47,7 @@ def command(evaluation: Path, attacks: tuple[Path, ...], sequences: tuple[Path, 
         [result for path in attacks for result in _attack(path, metrics)],
         [_sequence(path, metrics) for path in sequences],
     )
-    with unfinished(out) as part:
-        for name, text in pages.items():
-            (part / name).write_text(text, encoding="utf-8")
-        os.replace(part, out)
+    write_files(out, pages)
     if as_json:
         emit({"path": str(out), "files": list(pages)})
         return

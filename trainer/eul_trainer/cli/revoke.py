@@ -18,7 +18,7 @@ from eul_trainer.cli.fuse import retained_rows
 @options.optional_retain
 @options.prompt_field
 @options.completion_field
-@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.group_field
 @options.device
 @options.as_json
 def command(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from eul_trainer.cli.fuse import retained_rows
 from eul_trainer.cli.main import emit
 from eul_trainer.cli.progress import progress
 from eul_trainer.fusion.settings import METHODS, FuseSettings
-from eul_trainer.output.directory import unfinished
+from eul_trainer.output.directory import write_files
 
 if TYPE_CHECKING:
     from eul_trainer.evaluation.workshop import Made, Workshop
@@ -55,7 +54,7 @@ MOST_ORDERS = 24
 @options.cache
 @options.prompt_field
 @options.completion_field
-@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.group_field
 @options.device
 @options.as_json
 def command(
@@ -133,9 +132,7 @@ def command(
         "code": code_digest(),
         "versions": versions(),
     }
-    with unfinished(out) as part:
-        (part / "sequence.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, out)
+    write_files(out, {"sequence.json": json.dumps(found, indent=1) + "\n"})
     if as_json:
         emit({"path": str(out), **found})
         return

@@ -60,7 +60,7 @@ def render_report(
     parts = [found for sequence in sequences if (found := orders(sequence))]
     values = _values(metrics, attacks, parts)
     answers = {summary["name"]: _shown(metrics["rows"], summary["name"]) for summary in metrics["sets"]}
-    page = {**values, "answers": answers, "open_rows": OPEN_ROWS, "plots": _plots(metrics, attacks, parts)}
+    page = {**values, "answers": answers, "open_rows": OPEN_ROWS, "plots": _plots(metrics, attacks, parts, values)}
     record = numbers(metrics, attacks, sequences, LIMITS)
     return {
         "report.html": render("report.html.j2", **page, contents=contents(page)),
@@ -94,13 +94,16 @@ def _values(
 
 
 def _plots(
-    metrics: Mapping[str, Any], attacks: Sequence[Mapping[str, Any]], parts: Sequence[Sequence[Order]]
+    metrics: Mapping[str, Any],
+    attacks: Sequence[Mapping[str, Any]],
+    parts: Sequence[Sequence[Order]],
+    values: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the plots by section."""
+    """Return the plots by section; what the tables show of the trade-off and of membership is drawn as it is."""
     return {
-        "trade": trade_off(trades(metrics["sets"])),
+        "trade": trade_off(values["trade"]),
         "losses": loss_bars(metrics["sets"]),
-        "membership": membership_intervals(intervals(metrics["comparisons"])),
+        "membership": membership_intervals(values["membership"]),
         "attacks": attack_curves(curves(attacks), list(metrics["systems"])),
         "sequences": [order_plots(found, f"sequence-{number}") for number, found in enumerate(parts, 1)],
     }

@@ -11,14 +11,13 @@ from typing import Literal
 
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
+from eul_serve.format.bundle import WEIGHTS_FILE
 from eul_trainer.evaluation.cache import code_digest
 from eul_trainer.fusion.fuse import fuse
 from eul_trainer.fusion.retained import Retained
 from eul_trainer.fusion.revoke import revoke
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.output.package import RUN_FILE
-
-WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,7 @@ class Made:
     @property
     def name(self) -> str:
         """Name of the system: bundles of the same weights are measured once."""
-        return self.bundle.manifest.files[WEIGHTS].sha256
+        return self.bundle.manifest.files[WEIGHTS_FILE].sha256
 
 
 def steps_of(order: Sequence[str], revocations: bool) -> list[Step]:

@@ -89,14 +89,17 @@ def collate_pairs(examples: Sequence[Example], start: int, pad: int, device: tor
 
 def by_length(examples: Sequence[Example], size: int) -> list[list[int]]:
     """Return batches of indices, rows of about equal length together, so that little is padding."""
-    order = sorted(range(len(examples)), key=lambda index: examples[index].length)
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    return _parted(sorted(range(len(examples)), key=lambda index: examples[index].length), size)
 
 
 def by_prompt(examples: Sequence[Example], size: int) -> list[list[int]]:
     """Return batches of indices, answers to the same question together, so that a packed question is run once."""
     order = sorted(range(len(examples)), key=lambda index: (examples[index].prompt, examples[index].length))
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    return _parted(order, size)
+
+
+def _parted(order: Sequence[int], size: int) -> list[list[int]]:
+    return [list(order[first : first + size]) for first in range(0, len(order), size)]
 
 
 def _pad(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -65,6 +65,22 @@ def replace_file(path: Path, text: str) -> None:
         raise CapacityError(
             f"file {str(path)!r}: cannot write: {error.strerror}; free space or name another"
         ) from error
+
+
+def write_files(out: Path, files: Mapping[str, str]) -> None:
+    """Write text files into a new directory, all of them or none.
+
+    Args:
+        out: The directory.
+        files: Text by file name.
+
+    Raises:
+        CapacityError: The disk is full, or the files cannot be written.
+    """
+    with unfinished(out) as part:
+        for name, text in files.items():
+            (part / name).write_text(text, encoding="utf-8")
+        os.replace(part, out)
 
 
 @contextmanager

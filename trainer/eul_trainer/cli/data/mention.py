@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--test-share", type=float, default=0.1, show_default=True, help="Of the kept rows.")
 @options.prompt_field
 @options.completion_field
-@click.option("--group-field", default="group", show_default=True, metavar="NAME", help="Field with a row's group.")
+@options.group_field
 @common
 def command(
     rows: Path,
