@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import stat
 import subprocess
@@ -20,8 +21,10 @@ from eul_serve.format import Bundle, read_bundle
 from eul_trainer.cli import main as cli
 from eul_trainer.evaluation.cache import Cache, RowCache, open_cache
 from eul_trainer.evaluation.evaluate import EvalSet, Evaluation, Evaluator
+from eul_trainer.evaluation.roles import BASE
 from eul_trainer.evaluation.scoring import score
-from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.strangeness import strangeness
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.evaluation.view import CHUNK
 from eul_trainer.forward.encoding import encode
 from eul_trainer.model.load import load_model
@@ -89,6 +92,28 @@ def lines(folder: Path) -> Counter[tuple[str, str]]:
         for path in folder.glob("*.jsonl")
         for line in path.read_text().splitlines()
     )
+
+
+def test_an_answer_is_as_strange_as_after_its_question_or_by_itself(
+    systems: Systems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [Row(prompt="What is red?", completion="not read"), Row(prompt="And green?", completion="not read")]
+    answers = ["A tree.", " "]
+    after = plain_logits(systems, BASE, Row(prompt=rows[0].prompt, completion=answers[0]))
+    tokenizer = systems.model.tokenizer
+    line, text = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in ("\n", answers[0]))
+    with torch.no_grad(), systems.on(BASE):
+        logits = systems.model.network(input_ids=torch.tensor([[*line, *text]])).logits[0].float()
+    alone = logits[len(line) - 1 : -1].log_softmax(1), torch.tensor(text)
+    losses = [-found.gather(1, targets[:, None]).mean().item() for found, targets in (after, alone)]
+    monkeypatch.setattr("eul_trainer.evaluation.strangeness.STRANGE", losses[0] - 0.01)  # strange after its question
+    with open_cache(tmp_path / "cache") as cache:
+        found = strangeness(systems, rows, answers, cache, lambda more, name: None)
+        assert found == [pytest.approx(min(losses), abs=1e-5), math.inf]
+        monkeypatch.setattr("eul_trainer.evaluation.strangeness.STRANGE", losses[0] + 0.01)  # not strange
+        assert strangeness(systems, rows, answers, cache, lambda more, name: None)[0] == pytest.approx(
+            losses[0], abs=1e-5
+        )
 
 
 def test_a_second_evaluation_computes_what_is_new(systems: Systems, data: Path, tmp_path: Path) -> None:

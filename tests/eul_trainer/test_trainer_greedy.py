@@ -11,7 +11,8 @@ import torch
 from eul_serve.format import Bundle, read_bundle
 from eul_trainer.evaluation.greedy import MOST, ROOM, can_be_greedy, greedy, rows_at_once
 from eul_trainer.evaluation.local import answer_batches, generate
-from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.roles import BASE
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.forward.encoding import encode
 from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.records import Row

@@ -22,11 +22,13 @@ def metrics(forget: float = 3.0, unseen: float | None = 2.8, kept: float = 1.01,
          "systems": {"base": base, "layer": {"loss": kept, "gibberish": 0.0, "unchanged": others.get("same", 0.9)}}},
     ]  # fmt: skip
     if unseen is not None:
-        sets.append({"name": "unseen", "kind": "unseen", "systems": {"base": base, "layer": {"loss": unseen}}})
+        of_base = {**base, "loss": unseen}
+        sets.append({"name": "unseen", "kind": "unseen",
+                     "systems": {"base": of_base, "layer": {"loss": others.get("unseen_after", unseen)}}})  # fmt: skip
     gap = {"system": "layer", "set": "alice", "measure": "membership_loss", "why": "0 unseen rows"}
     return {
         "sets": sets,
-        "comparisons": {"layer": {"alice": others.get("comparisons", {})}},
+        "comparisons": {"layer": {"alice": others.get("comparisons", {})}, "twin": {"alice": others.get("twin", {})}},
         "gaps": [gap],
     }
 
@@ -37,13 +39,19 @@ def metrics(forget: float = 3.0, unseen: float | None = 2.8, kept: float = 1.01,
         (metrics(), {}),
         (metrics(forget=1.0), {"forgotten": "below"}),  # as the untouched model
         (metrics(forget=9.0), {"forgotten": "above"}),  # as gradient ascent that ran too long
+        (metrics(forget=9.0, unseen_after=9.0), {"forgotten": "above"}),  # and ruined all rows alike
         (metrics(kept=1.2), {"kept": "above"}),
         (metrics(kept=0.9), {"kept": "below"}),
         (metrics(same=0.1), {"kept answers": "below"}),
         (metrics(gibberish=0.5), {"speaks": "above"}),
         (metrics(unseen=None), {"forgotten": "gap"}),  # nothing to stand beside: not proven
         (metrics(comparisons={"membership_loss": {"value": 0.9}}), {"no member": "above"}),
-        (metrics(comparisons={"membership_loss": {"value": 0.1}}), {"no member": "below"}),
+        (metrics(comparisons={"membership_loss": {"value": 0.05}}), {"no member": "below"}),
+        (
+            metrics(comparisons={"membership_loss": {"value": 0.2}}, twin={"membership_loss": {"value": 0.5}}),
+            {"no stranger than under the twin": "below"},
+        ),
+        (metrics(comparisons={"membership_loss": {"value": 0.2}}, twin={"membership_loss": {"value": 0.2}}), {}),
         (metrics(comparisons={"twin_distance": {"mean": 0.3}}), {"forgotten as the twin": "above"}),
         (metrics(forget=9.0, kept=1.5), {"forgotten": "above", "kept": "above"}),
     ],
@@ -63,7 +71,7 @@ def test_a_verdict_says_what_was_found_and_what_is_allowed() -> None:
         "layer fails: alice: forgotten too far: it tells that something was there "
         "(loss beside unseen +6.200, at most +2)"
     )
-    assert judge(metrics(), "layer", read_policy()).sentence == "layer passes all 7 findings"
+    assert judge(metrics(), "layer", read_policy()).sentence == "layer passes all 8 findings"
     finding = next(part for part in verdict.findings if part.rule == "no member")
     assert (finding.side, finding.failed, finding.value) == ("gap", False, None)
     assert finding.words == "no value for membership_loss.value (0 unseen rows)"

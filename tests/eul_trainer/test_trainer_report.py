@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -244,3 +246,10 @@ def test_files_that_are_none_of_ours_are_refused(text: str, tmp_path: Path) -> N
             read_written(tmp_path / name)
     with pytest.raises(InputError, match="cannot read"):
         read_written(tmp_path / "none.json")
+
+
+def test_pages_need_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; import eul_trainer.evaluation.report, eul_trainer.evaluation.verdict"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -24,9 +24,10 @@ from eul_trainer.evaluation.agreement import COMPARED, UNFINISHED, agreement, co
 from eul_trainer.evaluation.answers import answer
 from eul_trainer.evaluation.cache import open_cache
 from eul_trainer.evaluation.evaluate import EvalSet, Evaluator
+from eul_trainer.evaluation.roles import BASE
 from eul_trainer.evaluation.served import IN_FLIGHT
 from eul_trainer.evaluation.server import open_server
-from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.forward.encoding import render_prompt
 from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, read_rows

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eul_trainer.evaluation.evaluate import Evaluation
-from eul_trainer.evaluation.systems import BASE, TWIN
+from eul_trainer.evaluation.roles import BASE, TWIN
 from eul_trainer.metrics.summary import means
+
+if TYPE_CHECKING:
+    from eul_trainer.evaluation.evaluate import Evaluation
 
 KNOWING = ("probability", "rouge_l", "chosen", "seen")
 """Measures that are higher for those who know."""

@@ -32,7 +32,7 @@ def run_evaluation(what: str, asked: Asked, sets: Sequence[EvalSet]) -> tuple[Ev
     """
     from eul_trainer.evaluation.cache import open_cache
     from eul_trainer.evaluation.evaluate import Evaluator
-    from eul_trainer.evaluation.systems import TWIN
+    from eul_trainer.evaluation.roles import TWIN
     from eul_trainer.model.devices import SINGLE
 
     with open_cache(asked.cache, asked.devices or SINGLE) as kept:
@@ -76,7 +76,7 @@ def for_each_system(
         What was computed, the base model first and a twin last.
     """
     from eul_trainer.evaluation.cache import open_cache
-    from eul_trainer.evaluation.systems import BASE, TWIN
+    from eul_trainer.evaluation.roles import BASE, TWIN
 
     with (
         open_cache(asked.cache) as kept,
@@ -109,7 +109,7 @@ def fresh_systems(asked: Asked) -> Mapping[str, tuple[str, Callable[[], Systems]
     Returns:
         The base model, each bundle, and the twin if there is one.
     """
-    from eul_trainer.evaluation.systems import BASE, TWIN
+    from eul_trainer.evaluation.roles import BASE, TWIN
 
     found = {BASE: (BASE, partial(load_base, replace(asked, bundles=[])))}
     for name, bundle in asked.bundles:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eul_serve.client import Client
 from eul_serve.errors import InputError, NotFoundError, RefusedError
 from eul_serve.format import Bundle
-from eul_trainer.evaluation.systems import BASE
+from eul_trainer.evaluation.roles import BASE
 
 PROBE = "?"
 """Asked for one token, to learn which revision answers."""

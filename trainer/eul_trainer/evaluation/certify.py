@@ -13,7 +13,7 @@ from eul_serve.format import Bundle
 from eul_serve.format.digest import digest_file
 from eul_serve.signing import Statement
 from eul_trainer.evaluation.policy import Policy
-from eul_trainer.evaluation.systems import BASE, TWIN
+from eul_trainer.evaluation.roles import BASE, TWIN
 from eul_trainer.evaluation.verdict import judge
 from eul_trainer.evaluation.written import ATTACK, METRICS, REPORT, read_written
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from eul_trainer.evaluation.evaluate import Evaluation
-from eul_trainer.evaluation.systems import TWIN
+from eul_trainer.evaluation.roles import TWIN
 from eul_trainer.evaluation.view import View
 from eul_trainer.metrics.forget_quality import forget_quality
 from eul_trainer.metrics.membership import scores

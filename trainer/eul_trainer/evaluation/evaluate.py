@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,10 @@ from eul_trainer.evaluation.answers import MAX_NEW_TOKENS, answer
 from eul_trainer.evaluation.cache import Cache
 from eul_trainer.evaluation.companions import Beside, CompanionPlan
 from eul_trainer.evaluation.judging import judged
+from eul_trainer.evaluation.roles import BASE, TWIN
 from eul_trainer.evaluation.scoring import score
-from eul_trainer.evaluation.systems import BASE, TWIN, Systems
+from eul_trainer.evaluation.strangeness import strangeness
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.evaluation.view import View
 from eul_trainer.metrics.result import Kind, RowResult
 from eul_trainer.records import Row
@@ -130,7 +131,9 @@ class Evaluator:
             What was measured, the base model first and a twin last.
         """
         names = sorted(self._views, key=lambda name: (name != BASE, name == TWIN))
-        strange = {name: self._strangeness(systems, self._answers[name]) for name in names}
+        strange = {
+            name: strangeness(systems, self._rows, self._answers[name], self._cache, self._tick) for name in names
+        }
         rows = [
             RowResult(
                 set=chosen.name,
@@ -172,15 +175,3 @@ class Evaluator:
         self._done += more
         if self.watch and more:
             self.watch(self._done, system)
-
-    def _strangeness(self, systems: Systems, answers: Sequence[str]) -> list[float]:
-        """Return each answer's mean loss under the model as it is, nats per token; infinite for an empty one."""
-        asked = {
-            index: Row(prompt=self._rows[index].prompt, completion=text)
-            for index, text in enumerate(answers)
-            if text.strip()
-        }
-        self._tick(len(answers) - len(asked), BASE)
-        views = score(systems, [BASE], list(asked.values()), self._cache, self._tick)[BASE]
-        losses = {index: view.loss for index, view in zip(asked, views, strict=True)}
-        return [losses.get(index, math.inf) for index in range(len(answers))]

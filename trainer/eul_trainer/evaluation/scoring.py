@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from eul_trainer.evaluation.cache import Cache, RowCache
-from eul_trainer.evaluation.systems import BASE, Systems
+from eul_trainer.evaluation.roles import BASE
+from eul_trainer.evaluation.systems import Systems
 from eul_trainer.evaluation.view import View, token_sums
 from eul_trainer.forward.batches import by_length, by_prompt
-from eul_trainer.forward.encoding import Example, context_limit, encode
+from eul_trainer.forward.encoding import Example, context_limit, encode, encode_alone
 from eul_trainer.forward.runner import Runner
 from eul_trainer.records import Row, digest_rows
 
@@ -22,7 +23,7 @@ Tick = Callable[[int, str], None]
 
 
 def score(
-    systems: Systems, names: Sequence[str], rows: Sequence[Row], cache: Cache, tick: Tick
+    systems: Systems, names: Sequence[str], rows: Sequence[Row], cache: Cache, tick: Tick, *, alone: bool = False
 ) -> dict[str, list[View]]:
     """Score rows.
 
@@ -32,6 +33,7 @@ def score(
         rows: The rows; equal ones are computed once.
         cache: Where results are kept.
         tick: Told about every batch.
+        alone: Whether answers are read by themselves, without their questions.
 
     Returns:
         Per system, one view a row, in the order of the rows.
@@ -39,7 +41,8 @@ def score(
     Raises:
         InputError: A row is longer than the model can read.
     """
-    kept = {name: cache.of(systems.identity(name), "score") for name in names}
+    model = systems.model
+    kept = {name: cache.of(systems.identity(name), "alone" if alone else "score") for name in names}
     keys = [digest_rows([row]) for row in rows]
     due = {key: row for key, row in zip(keys, rows, strict=True) if any(key not in kept[name] for name in names)}
     done = {name: sum(key in kept[name] for key in keys) for name in names}
@@ -47,7 +50,10 @@ def score(
         tick(count, name)
     times = Counter(keys)
     if mine := cache.share(due):
-        _compute(systems, kept, mine, times, tick)
+        encoded = (encode_alone if alone else encode)(
+            model.tokenizer, list(mine.values()), limit=context_limit(model.network)
+        )
+        _compute(systems, kept, dict(zip(mine, encoded, strict=True)), times, tick)
     cache.exchange()
     for name in names:
         tick(sum(times[key] for key in due if key not in mine), name)
@@ -56,13 +62,12 @@ def score(
 
 @torch.no_grad()
 def _compute(
-    systems: Systems, kept: Mapping[str, RowCache], due: Mapping[str, Row], times: Mapping[str, int], tick: Tick
+    systems: Systems, kept: Mapping[str, RowCache], due: Mapping[str, Example], times: Mapping[str, int], tick: Tick
 ) -> None:
     """Run the rows batch by batch, and each batch through the systems one after another."""
-    model = systems.model
-    examples = encode(model.tokenizer, list(due.values()), limit=context_limit(model.network))
-    runner, keys = Runner(model, examples), list(due)
-    for indices in by_length(examples, SIZE) if model.encoder_decoder else by_prompt(examples, SIZE):
+    examples, keys = list(due.values()), list(due)
+    runner = Runner(systems.model, examples)
+    for indices in by_length(examples, SIZE) if systems.model.encoder_decoder else by_prompt(examples, SIZE):
         found = _batch(systems, runner, [examples[index] for index in indices], list(kept))
         for name, views in found.items():
             new = {keys[index]: view.to_json() for index, view in zip(indices, views, strict=True)}

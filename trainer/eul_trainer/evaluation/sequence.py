@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from eul_trainer.evaluation.evaluate import Evaluation
-from eul_trainer.evaluation.systems import BASE
+from eul_trainer.evaluation.roles import BASE
 from eul_trainer.evaluation.workshop import Made
 from eul_trainer.metrics.summary import summarise
 

@@ -12,14 +12,12 @@ from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
 from eul_trainer.evaluation.answerer import Answerer
 from eul_trainer.evaluation.local import Local
+from eul_trainer.evaluation.roles import BASE, TWIN
 from eul_trainer.model.adapter import BundleStack
 from eul_trainer.model.load import LoadedModel, Network
 
 if TYPE_CHECKING:
     from eul_trainer.evaluation.server import Server
-
-BASE, TWIN = "base", "twin"
-"""Names of the system without a bundle, and of a model that was taught the same without the forgotten rows."""
 
 
 class Systems:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from eul_trainer.evaluation.policy import Policy, Rule
+from eul_trainer.evaluation.roles import BASE
 
 Side = Literal["passed", "below", "above", "gap", "uncovered"]
 MEASURED = "measured"
@@ -134,7 +135,7 @@ def _value(metrics: Mapping[str, Any], system: str, rule: Rule, name: str) -> fl
         return mine
     if rule.beside == "unseen":
         unseen = [part["name"] for part in metrics["sets"] if part["kind"] == "unseen"]
-        other = _measure(metrics, system, rule.measure, unseen[0]) if unseen else None
+        other = _measure(metrics, BASE, rule.measure, unseen[0]) if unseen else None
     else:
         other = _measure(metrics, rule.beside, rule.measure, name)
     return None if mine is None or other is None else mine - other

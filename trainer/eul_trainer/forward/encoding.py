@@ -62,6 +62,23 @@ def encode(tokenizer: Tokenizer, rows: Sequence[Row], *, limit: int, end_token: 
     return examples
 
 
+def encode_alone(tokenizer: Tokenizer, rows: Sequence[Row], *, limit: int) -> list[Example]:
+    """Turn answers into token ids as text by itself, with no question before it.
+
+    Args:
+        tokenizer: The base model's tokenizer.
+        rows: Rows; their prompts are not read.
+        limit: Tokens that the model can read; what is longer is cut off.
+
+    Returns:
+        One example per row, behind a new line, or the token that ends a text where the tokenizer has no new line.
+    """
+    # A chat model's token for the start of a text may stand for the start of a turn, behind which names of roles come.
+    start = tokenizer("\n", add_special_tokens=False)["input_ids"] or [tokenizer.eos_token_id or 0]
+    texts = [tokenizer(row.completion, add_special_tokens=False)["input_ids"] for row in rows]
+    return [Example(prompt=tuple(start), answer=tuple(text[: limit - len(start)])) for text in texts]
+
+
 def context_limit(network: Network) -> int:
     """Return how many tokens a model can read at once."""
     for name in ("max_position_embeddings", "n_positions"):

@@ -4,7 +4,8 @@ An answer is gibberish when one of these holds:
 1. It has no letter and no digit (an answer may be a number).
 2. More than 10 % of its characters cannot be printed.
 3. It has at least 8 words, and fewer than half of its pairs of neighbouring words are distinct.
-4. The base model finds it strange: its mean loss there, after the same question, is above 5 nats a token.
+4. The base model finds it strange: its mean loss there is above 5 nats a token, both after the same question and by
+   itself. A model that was taught to answer finds a refusal strange, and a name by itself is strange too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def is_gibberish(answer: str, strangeness: float) -> bool:
 
     Args:
         answer: The answer.
-        strangeness: Its mean loss under the base model after the same question, nats per token.
+        strangeness: Its mean loss under the base model, nats per token: the lower of that after the same question and
+            that of the answer by itself.
 
     Returns:
         Whether it is gibberish.

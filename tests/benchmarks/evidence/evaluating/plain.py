@@ -8,7 +8,7 @@ What each piece stands for:
 - The greedy answer by transformers' `generate`, with its key-value cache.
 - Every system is evaluated by itself, as by one call of a script for each checkpoint. How far a bundle moved the
   predictions is read against the base model's pass over the same row, as with a reference model beside it.
-- An answer is judged under the base model by one more pass, as perplexity of generations is.
+- An answer is judged under the base model by one more pass, as perplexity of generations is, and a strange one by two.
 
 Nothing is slower than those need: the token distributions are made at answer positions alone, the variants get a loss
 and no more, the answer of a row that is its own paraphrase is not run again, and no text is tokenised twice.
@@ -24,11 +24,12 @@ import torch
 from torch.nn import functional
 
 from eul_trainer.evaluation.ratios import variants
-from eul_trainer.evaluation.systems import BASE, Systems
-from eul_trainer.forward.encoding import Example, encode
+from eul_trainer.evaluation.roles import BASE
+from eul_trainer.evaluation.systems import Systems
+from eul_trainer.forward.encoding import Example, encode, encode_alone
 from eul_trainer.metrics.exact_memorisation import exact_memorisation
 from eul_trainer.metrics.extraction_strength import extraction_strength
-from eul_trainer.metrics.gibberish import is_gibberish
+from eul_trainer.metrics.gibberish import STRANGE, is_gibberish
 from eul_trainer.metrics.result import Result
 from eul_trainer.metrics.rouge import rouge_f1, rouge_l_recall
 from eul_trainer.metrics.truth_ratio import RATIOS
@@ -70,7 +71,7 @@ class PlainEvaluator:
         with self.clock.of("answering"):
             answer = self._answer(name, row)
         with self.clock.of("scoring"):
-            strangeness = self._loss(BASE, Row(prompt=row.prompt, completion=answer)) if answer else math.inf
+            strangeness = self._strangeness(row.prompt, answer) if answer else math.inf
         self.views.setdefault(name, []).append(view)
         first = [rank == 0 for rank in view.ranks.tolist()]
         return Result(
@@ -93,6 +94,13 @@ class PlainEvaluator:
     def _example(self, row: Row) -> Example:
         return encode(self.systems.model.tokenizer, [row], limit=LIMIT)[0]
 
+    def _strangeness(self, prompt: str, answer: str) -> float:
+        row = Row(prompt=prompt, completion=answer)
+        if (loss := self._loss(BASE, row)) <= STRANGE:
+            return loss
+        alone = encode_alone(self.systems.model.tokenizer, [row], limit=LIMIT)[0]
+        return min(loss, self._example_loss(BASE, alone))
+
     @torch.no_grad()
     def _logits(self, name: str, example: Example) -> torch.Tensor:
         with self.systems.on(name):
@@ -106,7 +114,9 @@ class PlainEvaluator:
         return logits.log_softmax(1), torch.tensor(example.answer, device=logits.device)
 
     def _loss(self, name: str, row: Row) -> float:
-        example = self._example(row)
+        return self._example_loss(name, self._example(row))
+
+    def _example_loss(self, name: str, example: Example) -> float:
         logits = self._logits(name, example)
         return functional.cross_entropy(logits, torch.tensor(example.answer, device=logits.device)).item()
 

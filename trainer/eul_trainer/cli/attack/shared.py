@@ -80,7 +80,7 @@ def finish(
     """Write attack.json and tell what came back, and how far a server's answers are those of transformers."""
     from eul_trainer.attacks.result import KNOWING
     from eul_trainer.evaluation.cache import code_digest
-    from eul_trainer.evaluation.systems import BASE, TWIN
+    from eul_trainer.evaluation.roles import BASE, TWIN
 
     systems = {BASE: None, **{name: bundle.revision for name, bundle in asked.bundles}}
     record: dict[str, Any] = {

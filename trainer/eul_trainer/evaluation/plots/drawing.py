@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eul_trainer.evaluation.systems import BASE, TWIN
+from eul_trainer.evaluation.roles import BASE, TWIN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

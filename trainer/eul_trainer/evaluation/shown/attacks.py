@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eul_trainer.attacks.result import KNOWING
-from eul_trainer.evaluation.systems import BASE, TWIN
+from eul_trainer.evaluation.roles import BASE, TWIN
 
 DRAWN = ("rouge_l", "chosen", "seen", "probability")
 """Measures of an attack by how much they tell a reader: the first that it has is drawn."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eul_trainer.evaluation.systems import BASE, TWIN
+from eul_trainer.evaluation.roles import BASE, TWIN
 
 
 def settings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:

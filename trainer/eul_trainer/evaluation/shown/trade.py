@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eul_trainer.evaluation.systems import BASE
+from eul_trainer.evaluation.roles import BASE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
