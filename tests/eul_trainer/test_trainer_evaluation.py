@@ -25,7 +25,7 @@ from eul_trainer.evaluation.roles import BASE
 from eul_trainer.evaluation.scoring import score
 from eul_trainer.evaluation.strangeness import strangeness
 from eul_trainer.evaluation.systems import Systems
-from eul_trainer.evaluation.view import CHUNK
+from eul_trainer.evaluation.view import CHUNK, View
 from eul_trainer.forward.encoding import encode
 from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, read_rows
@@ -74,6 +74,34 @@ def test_views_equal_those_of_one_row_at_a_time(systems: Systems, data: Path, tm
         assert views["layer"][index].divergence == pytest.approx(away, rel=1e-3, abs=1e-6)
     assert views["layer"][0].divergence > 1e-4  # type: ignore[operator]  # the layer does something
     assert views["layer"][0] == views["layer"][13]
+
+
+def test_losses_alone_are_those_of_whole_views_and_do_not_stand_in_for_them(
+    systems: Systems, data: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(data / "first.jsonl")
+    told: Counter[str] = Counter()
+
+    def asked(cache: Cache, rows: Sequence[Row], whole: int) -> dict[str, list[View]]:
+        return score(systems, [BASE, "layer"], rows, cache, lambda more, name: told.update({name: more}), whole=whole)
+
+    with open_cache(tmp_path / "whole") as cache:
+        expected = asked(cache, rows, len(rows))
+    with open_cache(tmp_path / "cache") as cache:
+        found = asked(cache, [*rows[:4], *rows[2:]], 4)  # two rows are asked both ways
+        assert found["layer"][2:4] == found["layer"][4:6]
+        for name, views in found.items():
+            assert [view.loss for view in views[4:]] == pytest.approx(
+                [view.loss for view in expected[name][2:]], abs=1e-5
+            )
+            assert [view.ranks for view in views[:4]] == [view.ranks for view in expected[name][:4]]
+            assert not any(view.ranks or view.state or view.divergence for view in views[6:])
+        assert asked(cache, rows, len(rows))["layer"][-1].divergence is not None
+        written = lines(cache.folder)
+        assert max(written.values()) == 1
+        assert asked(cache, rows[4:], 0)[BASE][0].ranks  # a whole view stands in for losses
+        assert lines(cache.folder) == written
+    assert told == {name: 3 * len(rows) + 2 + len(rows[4:]) for name in (BASE, "layer")}
 
 
 def evaluate(

@@ -112,7 +112,8 @@ class Evaluator:
         names = list(systems.revisions)
         companions = self._plan.complete(systems.model)
         flat = [*self._rows, *(row for found in companions for row in found.rows)]
-        views = score(systems, names, flat, self._cache, self._tick)  # a row too long is found first
+        # A row too long is found first. What is read of companions are losses.
+        views = score(systems, names, flat, self._cache, self._tick, whole=len(self._rows))
         for system in names:
             called, who = name if name and system == BASE else system, systems.answerer(system)
             self._views[called] = views[system][: len(self._rows)]

@@ -34,13 +34,13 @@ def strangeness(systems: Systems, rows: Sequence[Row], answers: Sequence[str], c
         if text.strip()
     }
     tick(len(answers) - len(asked), BASE)
-    found = dict(zip(asked, score(systems, [BASE], list(asked.values()), cache, tick)[BASE], strict=True))
+    found = dict(zip(asked, score(systems, [BASE], list(asked.values()), cache, tick, whole=0)[BASE], strict=True))
     strange = {
         index: Row(prompt="", completion=asked[index].completion)
         for index, view in found.items()
         if view.loss > STRANGE
     }
-    alone = score(systems, [BASE], list(strange.values()), cache, lambda more, system: None, alone=True)[BASE]
+    alone = score(systems, [BASE], list(strange.values()), cache, lambda more, system: None, whole=0, alone=True)[BASE]
     losses = {index: view.loss for index, view in found.items()}
     for index, view in zip(strange, alone, strict=True):
         losses[index] = min(losses[index], view.loss)

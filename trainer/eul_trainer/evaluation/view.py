@@ -25,11 +25,11 @@ class View:
 
     logprobs: Sequence[float]
     """Log-probability of the token, nats."""
-    ranks: Sequence[int]
-    """How many tokens are likelier: 0 is the first choice."""
-    means: Sequence[float]
+    ranks: Sequence[int] = ()
+    """How many tokens are likelier: 0 is the first choice. Empty, as what follows, where losses alone were asked."""
+    means: Sequence[float] = ()
     """Mean of the log-probability over the vocabulary, weighted by the probabilities, nats."""
-    deviations: Sequence[float]
+    deviations: Sequence[float] = ()
     """Its standard deviation, nats."""
     divergence: float | None = None
     """Mean KL(base || system) of the tokens, nats; None for the base model and for whole models beside it."""
@@ -54,8 +54,8 @@ class View:
         return [rank == 0 for rank in self.ranks]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the view as plain JSON."""
-        return asdict(self)
+        """Return the view as plain JSON, without what was not asked."""
+        return {name: value for name, value in asdict(self).items() if value not in ((), "", None)}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> View:
@@ -113,6 +113,25 @@ def token_sums(
             found = expected if states is base else head(states[place])
             parts[name] += _parts(found, targets[place], None if states is base else expected)
     return {name: _joined(found, hidden[name]) for name, found in parts.items()}
+
+
+def token_logprobs(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Run the output head on states, a few tokens at a time, and keep the log-probability of each token alone.
+
+    Args:
+        head: The output head, from (T, d) to logits (T, V).
+        states: The states before the head, (T, d).
+        targets: The answer's tokens, (T,).
+
+    Returns:
+        Log-probabilities, (T,), float32, on the CPU.
+    """
+    found = [torch.empty(0)]
+    for start in range(0, len(targets), CHUNK):
+        logits = head(states[start : start + CHUNK]).float()
+        chosen = logits.gather(1, targets[start : start + CHUNK, None])[:, 0]
+        found.append((chosen - logits.logsumexp(1)).cpu())
+    return torch.cat(found)
 
 
 def _parts(

@@ -39,12 +39,12 @@ def command(seed: int, **given: Any) -> None:  # noqa: ANN401  # the shared opti
     for chosen in sets:
         wrong = decoys(chosen.rows, seed=seed)
         rows = [*chosen.rows, *(row for group in wrong for row in group)]
-        views = for_each_system("choosing", asked, len(rows), partial(_scored, rows=rows))
+        views = for_each_system("choosing", asked, len(rows), partial(_scored, rows=rows, whole=len(chosen.rows)))
         found += choosing(chosen.rows, wrong, views, chosen.name)
     finish(given["out"], asked, found)
 
 
-def _scored(systems: Systems, name: str, cache: Cache, tick: Tick, rows: list[Row]) -> list[View]:
+def _scored(systems: Systems, name: str, cache: Cache, tick: Tick, rows: list[Row], whole: int) -> list[View]:
     from eul_trainer.evaluation.scoring import score
 
-    return score(systems, [name], rows, cache, tick)[name]
+    return score(systems, [name], rows, cache, tick, whole=whole)[name]
