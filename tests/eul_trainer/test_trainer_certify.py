@@ -87,6 +87,7 @@ def test_a_certificate_verifies_and_names_what_was_shown(house: Path) -> None:
     assert set(statement.requests) == {"r1", "r2"}
     assert statement.measured["system"] == "bundle"
     assert [part["kind"] for part in statement.measured["sets"]] == ["forget", "retain"]
+    assert [part["request"] for part in statement.measured["sets"]] == [None, None]
     assert set(statement.measured["sets"][0]["systems"]) == {"base", "bundle"}
     assert next(part["name"] for part in statement.measured["attacks"]["choosing/attack.json"]) == "choice"
     assert statement.measured["answered"] == {"base": "transformers", "bundle": "transformers"}

@@ -57,6 +57,8 @@ def metrics() -> dict[str, Any]:
         "verdicts": {"layer": {"passed": False, "sentence": f"layer fails: {HOSTILE}",
                                "findings": [finding, passed, uncovered]}},
         "policy": "sha256:3",
+        "answered": {"base": "transformers", "layer": "server"},
+        "served_as_measured": {"layer": {"rows": 8, "same": 0.875}},
         "code": "sha256:4",
         "versions": {"python": "3.11.7"},
         "rows": [{"set": HOSTILE, "kind": "forget", "group": "all", "prompt": f"{HOSTILE} {number}",
@@ -246,6 +248,13 @@ def test_files_that_are_none_of_ours_are_refused(text: str, tmp_path: Path) -> N
             read_written(tmp_path / name)
     with pytest.raises(InputError, match="cannot read"):
         read_written(tmp_path / "none.json")
+
+
+def test_pages_say_who_answered() -> None:
+    pages = render_report(metrics())
+    for name in ("report.html", "report.md"):
+        assert "a server; of 8 answers 88% are those of transformers, word for word" in pages[name]
+        assert "base, who answered" in pages[name]
 
 
 def test_pages_need_no_torch() -> None:

@@ -83,6 +83,7 @@ def _measured(metrics: Mapping[str, Any], system: str) -> dict[str, Any]:
             "name": part["name"],
             "kind": part["kind"],
             "rows": part["rows"],
+            "request": part.get("request"),
             "systems": {name: part["systems"][name] for name in shown},
         }
         for part in metrics["sets"]

@@ -15,7 +15,7 @@ def settings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
         metrics: `metrics.json`.
 
     Returns:
-        Pairs of a name and a digest or version.
+        Pairs of a name and a digest, version or few words.
     """
     return [
         ("base model, fingerprint", metrics["base"]),
@@ -24,10 +24,18 @@ def settings(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
             for name, revision in metrics["systems"].items()
             if name != BASE
         ),
+        *((f"{name}, who answered", _who(metrics, name)) for name in metrics.get("answered", {})),
         ("policy", metrics["policy"]),
         ("code that measured", metrics["code"]),
         *((f"version of {name}", version) for name, version in metrics.get("versions", {}).items()),
     ]
+
+
+def _who(metrics: Mapping[str, Any], name: str) -> str:
+    """Return where a system's answers come from, and how far those of a server are what was measured."""
+    if found := metrics.get("served_as_measured", {}).get(name):
+        return f"a server; of {found['rows']} answers {found['same']:.0%} are those of transformers, word for word"
+    return str(metrics["answered"][name])
 
 
 def _without(name: str) -> str:
