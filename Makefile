@@ -14,10 +14,11 @@ help: ## print this list
 demo: .venv/installed ## the whole path on a real model, with its report in build/demo
 	@$(BIN)/python -m eul_trainer.demo
 
-test: .venv/installed lint ## every check and test that a CPU can run, with coverage
+JOBS ?= 2
+test: .venv/installed lint ## every check and test that a CPU can run, with coverage; JOBS says how many files at once
 	@.ci/browser
 	@rm -f .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -144,5 +145,8 @@ def random_bundle(
 def base_model() -> Path:
     """Directory of the real SmolLM2-135M-Instruct, made once by `eul-train base` and kept in build/base."""
     path = ROOT / "build" / "base"
-    subprocess.run([sys.executable, "-m", "eul_trainer", "base", "--out", str(path)], check=True, timeout=600)
+    path.parent.mkdir(exist_ok=True)
+    with (path.parent / "base.lock").open("w") as lock:  # of several test processes, one makes it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([sys.executable, "-m", "eul_trainer", "base", "--out", str(path)], check=True, timeout=600)
     return path
