@@ -283,7 +283,8 @@ def random_member(
         moments[module] = Moments(
             units=block_diagonal(units.T @ units / tokens, block_width(tokens)),
             gate=random(width + 1) if keep == "full" else None,
-            mean=y.mean(0) if keep == "full" else None,
+            mean=y.mean(0),
+            variance=y.var(0, correction=0),
             inputs=PackedGram.of(rows.T @ rows / tokens, block_width(tokens)) if keep == "full" else None,
         )
     digest = digest_bytes(str(seed).encode())

@@ -18,6 +18,7 @@ from eul_serve.peft import load
 from eul_trainer.fusion import retained as retained_
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.correct import solved
+from eul_trainer.fusion.crosstalk import crosstalk
 from eul_trainer.fusion.fuse import fuse, merge, merged, prepare
 from eul_trainer.fusion.gated import units_of
 from eul_trainer.fusion.heal import drift
@@ -105,6 +106,8 @@ def test_the_correction_is_the_one_of_its_parts(layers: Path, kept: Retained, tm
     store = read_store(fused)
     assert store is not None
     weights = load_layers(fused)
+    members = collect([read_bundle(layers / name) for name in BOTH])
+    heard = crosstalk(prepare(members, FuseSettings(rho=2.0), kept), concat(members))
     for module, found in store.retain.items():
         retain = found.units.double().numpy()
         parts = [entry.statistics.moments[module].units.double().numpy() for entry in store.entries]
@@ -112,7 +115,7 @@ def test_the_correction_is_the_one_of_its_parts(layers: Path, kept: Retained, tm
         own[:8, :8], own[8:, 8:] = parts
         own += 1e-4 * np.trace(own) / 16 * np.eye(16)
         before = torch.cat([entry.layers[module].up for entry in store.entries], dim=1).double().numpy()
-        expected = before @ own @ np.linalg.inv(own + 2.0 * retain)
+        expected = before @ own @ np.linalg.inv(own + 2.0 * retain + heard[module].numpy())
         np.testing.assert_allclose(weights[module].up.numpy(), expected, rtol=1e-3, atol=1e-5)
     assert fused.manifest.settings["fusion"]["retain_tokens"] == kept.tokens
     assert kept.tokens == sum(len(example.prompt) + len(example.answer) - 1 for example in kept.examples)
@@ -218,7 +221,8 @@ def loud(kept: Retained, layers: Path) -> list[Member]:
 
 def test_a_limit_takes_the_smallest_weight_that_keeps_it(loud: list[Member], kept: Retained) -> None:
     job, stack = prepare(loud, FuseSettings(rho=1.0), kept), concat(loud)
-    rises = [worst(kept.rises(solved(job, stack, FuseSettings(rho=rho)), 64)) for rho in WEIGHTS]
+    heard = crosstalk(job, stack)
+    rises = [worst(kept.rises(solved(job, stack, FuseSettings(rho=rho), heard), 64)) for rho in WEIGHTS]
     assert rises == sorted(rises, reverse=True)
     assert rises[0] > 0.5
     for place in (0, 1, 9, 25):
@@ -226,7 +230,7 @@ def test_a_limit_takes_the_smallest_weight_that_keeps_it(loud: list[Member], kep
         fused = merged(loud, FuseSettings(retain_limit=limit), kept.model, kept.rows)
         assert fused.facts == {"rho": WEIGHTS[place], "retain_rise": pytest.approx(rises[place], abs=1e-5)}
         assert fused.facts["retain_rise"] == round(fused.facts["retain_rise"], 6)
-        expected = solved(job, stack, FuseSettings(rho=WEIGHTS[place]))
+        expected = solved(job, stack, FuseSettings(rho=WEIGHTS[place]), heard)
         for module, layer in fused.layers.items():
             torch.testing.assert_close(layer.up, expected[module].up)
     with pytest.raises(InputError, match="even a weight of 1000 leaves a rise of"):

@@ -21,6 +21,7 @@ from eul_trainer.fusion import solve as solve_
 from eul_trainer.fusion.compress import compressed, drop_order, problem
 from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.correct import rescaled, solved
+from eul_trainer.fusion.crosstalk import crosstalk
 from eul_trainer.fusion.distil import Imitation, output_of
 from eul_trainer.fusion.gate import gated
 from eul_trainer.fusion.gated import GatedLayer, units_of
@@ -411,7 +412,8 @@ def test_compression_keeps_units_of_every_block_and_solves_u_on_them(make_member
     shares = []
     for module, layer in concat(job.members).items():
         own = torch.block_diag(*(torch.from_numpy(grams_of(one, module)[1]) for one in job.members))  # type: ignore[no-untyped-call]
-        found = problem(layer.up, own, job.moments[module].units, module, job.settings)
+        heard = crosstalk(job, concat(job.members))[module]
+        found = problem(layer.up, own, job.moments[module].units, module, job.settings, heard)
         order, kept_shares = drop_order(found, 1e-4, 0)
         chosen = sorted(order[-rank:])
         shares.append(kept_shares[rank])

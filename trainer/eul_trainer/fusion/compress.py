@@ -1,7 +1,7 @@
 """Fewer hidden units: those whose loss costs least are dropped, and U is solved again on the rest.
 
 A unit is a function act(d . y + b), so units cannot be mixed as singular vectors are; they can only be chosen. With
-M = F + rho R + e I and C = (F + e I) U0^T, the best U on a set S of units is (M_SS^-1 C_S)^T and explains
+M = F + rho R + X + e I (solve.py) and C = (F + e I) U0^T, the best U on a set S of units is (M_SS^-1 C_S)^T and keeps
 tr(C_S^T M_SS^-1 C_S) of the output energy. Dropping unit j from S costs exactly |W_j|^2 / (M_SS^-1)_jj, W = M_SS^-1 C_S
 (optimal brain surgeon, Hassibi & Stork 1993), so units are dropped one by one, the cheapest first.
 """
@@ -15,6 +15,7 @@ import torch
 
 from eul_serve.format.weights import LayerWeights
 from eul_trainer.fusion.concat import concat
+from eul_trainer.fusion.crosstalk import crosstalk
 from eul_trainer.fusion.job import Fused, Job, forget_grams
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.solve import level_of, solve, weighted
@@ -45,10 +46,13 @@ def fuse(job: Job) -> Fused:
 def compressed(job: Job, rank: int | None) -> tuple[dict[str, LayerWeights], dict[str, Any]]:
     """Do what `fuse` does for a rank; None takes the rank from the settings' energy."""
     layers, grams, settings = concat(job.members), forget_grams(job.members), job.settings
+    heard = crosstalk(job, layers)
     problems, orders, shares = {}, {}, {}
     for module, layer in layers.items():
         retain = job.moments[module].units if job.moments else None
-        problems[module] = problem(layer.up, block_diagonal_of(grams[module]), retain, module, settings)
+        problems[module] = problem(
+            layer.up, block_diagonal_of(grams[module]), retain, module, settings, heard.get(module)
+        )
         orders[module], shares[module] = drop_order(problems[module], settings.ridge, rank or 1)
     units = len(next(iter(orders.values())))
     if rank is None:
@@ -63,7 +67,12 @@ def compressed(job: Job, rank: int | None) -> tuple[dict[str, LayerWeights], dic
 
 
 def problem(
-    up: torch.Tensor, forget: torch.Tensor, retain: torch.Tensor | None, module: str, settings: FuseSettings
+    up: torch.Tensor,
+    forget: torch.Tensor,
+    retain: torch.Tensor | None,
+    module: str,
+    settings: FuseSettings,
+    others: torch.Tensor | None = None,
 ) -> Problem:
     """Return M and C of a module.
 
@@ -73,6 +82,7 @@ def problem(
         retain: R, (n, n), or None without a retain set.
         module: Path of the module, for its weight.
         settings: Its ridge and weights are read.
+        others: X, (n, n); nothing else costs if not given.
 
     Returns:
         The problem.
@@ -82,6 +92,8 @@ def problem(
     metric = held
     if retain is not None:
         metric = held + weighted(retain, settings.weight_of(module))
+    if others is not None:
+        metric = metric + others
     return Problem(metric=metric, target=held @ up.double().T)
 
 

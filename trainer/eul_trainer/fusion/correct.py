@@ -1,7 +1,7 @@
 """Layers side by side, their up-projection solved again against retained rows, and no further than it takes.
 
 F of solve.py may use only what each layer stores, so it is block-diagonal: each member's own Gram. R is measured on the
-base model when layers are fused, for retained data is at hand then.
+base model when layers are fused, for retained data is at hand then. X is estimated by crosstalk.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from eul_trainer.fusion.crosstalk import crosstalk
 from eul_trainer.fusion.gated import Stack
 from eul_trainer.fusion.heal import heal
 from eul_trainer.fusion.job import Fused, Job, forget_grams
@@ -37,16 +38,17 @@ def correct(job: Job, stack: Mapping[str, Stack]) -> Fused:
     if not job.moments:
         return Fused(layers=stack)
     settings, facts = job.settings, {}
+    heard = crosstalk(job, stack)
     retained, limit = job.retained, settings.retain_limit
     if retained is not None and limit is not None:
 
         def rise(rho: float) -> float:
-            return _rise(retained, solved(job, stack, replace(job.settings, rho=rho)), job.settings)
+            return _rise(retained, solved(job, stack, replace(job.settings, rho=rho), heard), job.settings)
 
         rho, facts["retain_rise"] = least_weight(rise, limit)
         settings = replace(settings, rho=rho)
         facts["rho"] = rho
-    layers = solved(job, stack, settings)
+    layers = solved(job, stack, settings, heard)
     if retained is not None and settings.heal_steps:
         layers = heal(retained, layers, _joined(job), settings)
         facts["retain_rise"] = _rise(retained, layers, settings)
@@ -61,25 +63,30 @@ def _joined(job: Job) -> dict[str, torch.Tensor]:
     return {module: block_diagonal_of(grams) for module, grams in forget_grams(job.members).items()}
 
 
-def solved(job: Job, stack: Mapping[str, Stack], settings: FuseSettings) -> dict[str, Stack]:
+def solved(
+    job: Job, stack: Mapping[str, Stack], settings: FuseSettings, heard: Mapping[str, torch.Tensor] | None = None
+) -> dict[str, Stack]:
     """Solve the up-projections of layers side by side again.
 
     Args:
         job: The fusion; its members' moments and those on retained rows are read.
         stack: The layers.
-        settings: The ridge, weights and `keep_energy` are read. Where a block's weight is 0, it stays bit for bit.
+        settings: The ridge, weights and `keep_energy` are read. A block of weight 0 without X stays bit for bit.
+        heard: X by module path; without it nothing but retained rows counts.
 
     Returns:
         The layers by module path.
     """
     found: dict[str, Stack] = {}
     weights = {module: settings.weight_of(module) for module in stack}
-    grams = forget_grams(job.members) if any(weights.values()) else {}
+    heard = heard or {}
+    grams = forget_grams(job.members) if heard or any(weights.values()) else {}
     for module, layer in stack.items():
         found[module] = layer
-        if weights[module]:
+        if weights[module] or module in heard:
             forget = block_diagonal_of(grams[module])
-            up = resolve_up(layer.up, forget, job.moments[module].units, weights[module], settings.ridge)
+            retain = job.moments[module].units
+            up = resolve_up(layer.up, forget, retain, weights[module], settings.ridge, heard.get(module))
             up = rescaled(up, layer.up, grams[module]) if settings.keep_energy else up
             found[module] = replace(layer, up=up)
     return found

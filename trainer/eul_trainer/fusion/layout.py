@@ -14,7 +14,7 @@ from eul_trainer.moments.statistics import block_width
 Shape = tuple[int, ...]
 LOW_RANK = ("inputs.vectors", "inputs.values", "inputs.remainder")
 """Parts of a Gram of inputs in its low-rank form."""
-_MOMENTS = ("units", "gate", "inputs", "mean", *LOW_RANK)
+_MOMENTS = ("units", "gate", "inputs", "mean", "variance", *LOW_RANK)
 
 
 def check_layout(header: Header, bundle: Bundle, version: int, tokens: Sequence[int]) -> list[int]:
@@ -23,7 +23,7 @@ def check_layout(header: Header, bundle: Bundle, version: int, tokens: Sequence[
     Args:
         header: The file's header.
         bundle: The bundle that the file lies beside.
-        version: Version of the file, 1 or 2.
+        version: Version of the file, 1 to 3.
         tokens: Answer tokens of each member.
 
     Returns:
@@ -72,6 +72,7 @@ def _member(
             "inputs": _gram(version, width + 1, blocks),
             "gate": (width + 1,),
             "mean": (width,),
+            "variance": (width,),
             "inputs.vectors": (min(kept, width + 1), width + 1),
             "inputs.values": (kept,),
             "inputs.remainder": (width + 1,),

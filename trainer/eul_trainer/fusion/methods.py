@@ -14,7 +14,7 @@ from eul_trainer.fusion.settings import RHO, FuseSettings
 
 _HEAL = ("heal_steps", "heal_rate", "heal_anchor")
 _SOLVE = ("ridge", "rho", "rho_blocks")
-_CORRECT = (*_SOLVE, "retain_limit", "calibration_rows", "keep_energy", *_HEAL, "seed")
+_CORRECT = (*_SOLVE, "crosstalk", "retain_limit", "calibration_rows", "keep_energy", *_HEAL, "seed")
 
 
 def side_by_side(members: Sequence[Member], settings: FuseSettings) -> Mapping[str, Stack]:
@@ -52,8 +52,10 @@ METHODS: dict[str, Method] = {
     "regression": Method(
         fuse=regression.fuse, reads=("ridge", "shrink", "retain_weight"), retain="retain_weight", inputs=True
     ),
-    "compress": Method(fuse=compress.fuse, reads=(*_SOLVE, "rank", "energy"), retain="optional"),
-    "distil": Method(fuse=distil.fuse, reads=(*_SOLVE, "rank", "distil_steps", "seed"), retain="optional", inputs=True),
+    "compress": Method(fuse=compress.fuse, reads=(*_SOLVE, "crosstalk", "rank", "energy"), retain="optional"),
+    "distil": Method(
+        fuse=distil.fuse, reads=(*_SOLVE, "crosstalk", "rank", "distil_steps", "seed"), retain="optional", inputs=True
+    ),
     "gate": Method(
         fuse=gate.fuse,
         reads=(*_CORRECT, "gate_slope"),

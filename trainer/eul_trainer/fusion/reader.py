@@ -31,7 +31,7 @@ _MEMBER_2: dict[str, type] = {**_MEMBER, "on_top_of": list}
 
 
 def read_store(bundle: Bundle) -> Store | None:
-    """Read a bundle's `fusion.safetensors`, of this version or of version 1.
+    """Read a bundle's `fusion.safetensors`, of this version or an earlier one.
 
     Args:
         bundle: The bundle.
@@ -75,9 +75,9 @@ def _facts(header: Header) -> tuple[int, list[dict[str, Any]]]:
     found = parse_object(header.metadata.get("fusion", "{}").encode(), _FILE)
     check_keys(found, {"version": int, "members": list}, _FILE)
     version, members = found["version"], found["members"]
-    if version not in (1, VERSION):
+    if version not in range(1, VERSION + 1):
         raise BundleFormatError(
-            f"{_FILE}: version: expected 1 or {VERSION}, found {version!r:.20}; fuse with the version that wrote it"
+            f"{_FILE}: version: expected 1 to {VERSION}, found {version!r:.20}; fuse with the version that wrote it"
         )
     for raw in members:
         wanted = _MEMBER if version == 1 else _MEMBER_2
@@ -137,8 +137,10 @@ def _moments(name: str, rank: int, width: int, tokens: int, tensors: Mapping[str
             raise BundleFormatError(f"{_FILE}: tensor '{name}.inputs': expected no negative value")
     units = PackedGram(size=rank, width=min(blocks, rank), values=tensors[f"{name}.units"])
     _check_positive(f"{name}.units", units)
-    gate, mean = tensors.get(f"{name}.gate"), tensors.get(f"{name}.mean")
-    return Moments(units=units.dense(), gate=gate, mean=mean, inputs=inputs)
+    gate, mean, variance = (tensors.get(f"{name}.{part}") for part in ("gate", "mean", "variance"))
+    if variance is not None and variance.lt(0).any():
+        raise BundleFormatError(f"{_FILE}: tensor '{name}.variance': expected no negative value")
+    return Moments(units=units.dense(), gate=gate, mean=mean, variance=variance, inputs=inputs)
 
 
 def _retained(bundle: Bundle, units: int, tensors: Mapping[str, torch.Tensor]) -> dict[str, RetainMoments]:

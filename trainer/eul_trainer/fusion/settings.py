@@ -16,6 +16,7 @@ RHO = 10.0
 """Weight of retained data where none is given."""
 _RANGES: dict[str, tuple[float, float, str]] = {
     "rho": (0, 1e6, "0 to 1000000"),
+    "crosstalk": (0, 1e6, "0 to 1000000"),
     "retain_limit": (1e-6, 100, "0.000001 to 100"),
     "calibration_rows": (1, 100_000, "1 to 100000"),
     "retain_weight": (0, 1e6, "0 to 1000000"),
@@ -42,6 +43,9 @@ class FuseSettings:
     rho: float | None = None
     """Weight of retained data against forgotten data; read where a retain set is given. None: RHO, or what the limit
     takes."""
+    crosstalk: float = 0.1
+    """Weight of what layers do on each other's answers, against what they do on their own; read where a retain set is
+    given. 0 does without, and lets the fused bundle forget further than the layers do."""
     rho_blocks: str = ""
     """Weights of single blocks in place of rho, such as `0-9=30,29=1`."""
     retain_limit: float | None = None

@@ -1,10 +1,11 @@
 """An up-projection solved again, so that it keeps its forgetting and is quiet on retained rows.
 
-    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho |U phi|^2 over retained rows
-      = U0 (F + e I) (F + rho R + e I)^-1,    e = ridge * tr(F) / n
+    U = argmin |U phi - U0 phi|^2 over forgotten answers + rho |U phi|^2 over retained rows + tr(U X U^T)
+      = U0 (F + e I) (F + rho R + X + e I)^-1,    e = ridge * tr(F) / n
 
 phi are the layer's hidden units, F and R their mean second moments per token. So an output on a retained token costs
-rho times as much as the same output missing on a forgotten one, and where a layer is silent nothing is paid.
+rho times as much as the same output missing on a forgotten one, and where a layer is silent nothing is paid. X is what
+else costs: in a fusion, what layers do on each other's answers (crosstalk.py).
 """
 
 from __future__ import annotations
@@ -55,7 +56,12 @@ def weighted(retain: torch.Tensor, rho: float) -> torch.Tensor:
 
 
 def resolve_up(
-    up: torch.Tensor, forget: torch.Tensor, retain: torch.Tensor, rho: float = RHO, ridge: float = RIDGE
+    up: torch.Tensor,
+    forget: torch.Tensor,
+    retain: torch.Tensor,
+    rho: float = RHO,
+    ridge: float = RIDGE,
+    others: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the up-projection that keeps the forgetting and is quiet on retained data.
 
@@ -65,6 +71,7 @@ def resolve_up(
         retain: R, (n, n).
         rho: Weight of retained data, 0 or more; 0 returns U0 up to rounding.
         ridge: Relative ridge, above 0.
+        others: X, (n, n); nothing else costs if not given.
 
     Returns:
         U, (d, n), in the dtype of U0; solved in float64.
@@ -72,4 +79,6 @@ def resolve_up(
     own = forget.double()
     right = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
     left = right + weighted(retain, rho)
+    if others is not None:
+        left = left + others.double()
     return solve(left, right @ up.double().T, ridge).T.to(up.dtype).contiguous()

@@ -1,12 +1,12 @@
 """`fusion.safetensors`: what a later fusion needs, beside a bundle and published only when asked for.
 
-Metadata `fusion` is JSON: {"version": 2, "members": [{"id", "data", "revision", "tokens", "error", "init_seed",
+Metadata `fusion` is JSON: {"version": 3, "members": [{"id", "data", "revision", "tokens", "error", "init_seed",
 "on_top_of"}...]}; a trained layer has one member without a revision. Tensors, for member i and each module path M:
 
     i.M.units, i.M.inputs            mean second moments on the member's forgotten answers, packed (gram.py)
     i.M.inputs.vectors, .values,     the second of them in its low-rank form
       .remainder
-    i.M.mean                         mean of the inputs
+    i.M.mean, i.M.variance           of each number of the inputs; version 2 has no variance
     i.M.gate                         w and c of the member's gate (gating.py)
     i.M.down, i.M.up, i.M.bias       the member's own layer, in a fused bundle alone
     retain.M.units, retain.M.inputs  mean second moments of all members' units, and of the inputs, on retained rows
@@ -27,7 +27,7 @@ from eul_serve.format.weights import LayerWeights
 from eul_trainer.moments.gram import PackedGram
 from eul_trainer.moments.statistics import LayerStatistics, Moments, block_width
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +97,10 @@ def _moments(name: str, moments: Moments, width: int) -> dict[str, torch.Tensor]
     tensors = {f"{name}.units": PackedGram.of(moments.units, width).values}
     if moments.gate is not None:
         tensors[f"{name}.gate"] = moments.gate
-    if moments.inputs is not None and moments.mean is not None:
-        tensors[f"{name}.mean"] = moments.mean
+    for part, tensor in (("mean", moments.mean), ("variance", moments.variance)):
+        if tensor is not None:
+            tensors[f"{name}.{part}"] = tensor
+    if moments.inputs is not None:
         tensors |= {f"{name}.inputs{end}": tensor for end, tensor in moments.inputs.parts().items()}
     return tensors
 

@@ -26,6 +26,8 @@ class Measured:
     seen_inputs: torch.Tensor | None = (
         None  # (d + 1, d + 1) of the layer's input with a 1 appended; None: not asked for
     )
+    mean: torch.Tensor | None = None  # (d,) of the layer's input
+    variance: torch.Tensor | None = None  # (d,) of each of its numbers
 
     @property
     def inputs(self) -> torch.Tensor:
@@ -92,7 +94,7 @@ def moments_seen(
     Returns:
         The moments by module path.
     """
-    units, seen = defaultdict[str, _Sum](_Sum), defaultdict[str, _Sum](_Sum)
+    units, seen, spread = defaultdict[str, _Sum](_Sum), defaultdict[str, _Sum](_Sum), defaultdict[str, _Spread](_Spread)
     taps = Taps()
     for indices in by_length(examples, size):
         batch = runner.batch([examples[index] for index in indices])
@@ -104,9 +106,13 @@ def moments_seen(
             units[module].add(hidden, chosen)
             if whole_rows:
                 units[module].add(hidden, batch.seen_by(module).first, times=len(indices))
+            spread[module].add(y, chosen)
             if inputs:
                 seen[module].add(_with_one(y), chosen)
-    return {module: Measured(found.mean(), seen[module].mean() if inputs else None) for module, found in units.items()}
+    return {
+        module: Measured(found.mean(), seen[module].mean() if inputs else None, *spread[module].both())
+        for module, found in units.items()
+    }
 
 
 class _Sum:
@@ -125,6 +131,27 @@ class _Sum:
     def mean(self) -> torch.Tensor:
         """Return the mean, float32 on the CPU."""
         return (torch.as_tensor(self._gram) / self._count).float().cpu()
+
+
+class _Spread:
+    """Mean and variance of each number in the making, float64."""
+
+    def __init__(self) -> None:
+        self._sum: torch.Tensor | float = 0.0
+        self._squares: torch.Tensor | float = 0.0
+        self._count = 0
+
+    def add(self, tensor: torch.Tensor, chosen: torch.Tensor) -> None:
+        """Add the chosen rows of a tensor (n, m, d), flattened."""
+        rows = tensor.flatten(0, 1)[chosen].double()
+        self._sum, self._squares = self._sum + rows.sum(0), self._squares + rows.square().sum(0)
+        self._count += len(chosen)
+
+    def both(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and variance, each (d,), float32 on the CPU."""
+        mean = torch.as_tensor(self._sum) / self._count
+        variance = (torch.as_tensor(self._squares) / self._count - mean.square()).clamp_min(0)
+        return mean.float().cpu(), variance.float().cpu()
 
 
 def _with_one(y: torch.Tensor) -> torch.Tensor:

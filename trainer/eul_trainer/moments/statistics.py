@@ -1,8 +1,9 @@
 """What a later fusion needs of a layer: second moments of its hidden units and of its inputs on forgotten answers.
 
 A Gram of few tokens nearly shows them. So it is stored in diagonal blocks, as wide as the number of tokens allows:
-every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Moments of the inputs
-and gates, which most fusions do not read, are stored only when asked for.
+every block has at least TOKENS_PER_COLUMN tokens per column. Below MIN_TOKENS nothing is stored. Of the inputs each
+number's mean and variance are stored; their second moments and gates, which most fusions do not read, only when asked
+for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Moments:
     units: torch.Tensor  # (r, r) of act(D y + b); zero outside of diagonal blocks
     gate: torch.Tensor | None = None  # (d + 1,) of gating.py
     mean: torch.Tensor | None = None  # (d,) of the layer's input
+    variance: torch.Tensor | None = None  # (d,) of each of its numbers
     inputs: Gram | None = None  # (d + 1, d + 1) of the layer's input with a 1 appended; diagonal blocks of it
 
 
@@ -76,7 +78,7 @@ def layer_statistics(
     for module, found in second_moments(runner, peft, examples, inputs=keep == "full").items():
         units = block_diagonal(found.units, width)
         if keep == "units":
-            moments[module] = Moments(units=units)
+            moments[module] = Moments(units=units, mean=found.mean, variance=found.variance)
             continue
         inputs: Gram = PackedGram.of(found.inputs, width)
         if rank:
@@ -84,7 +86,7 @@ def layer_statistics(
             errors.append(inputs.error(exact))
         mean = found.inputs[-1, :-1].contiguous()
         gate = gate_of(found.inputs, retain[module].inputs)
-        moments[module] = Moments(units=units, gate=gate, mean=mean, inputs=inputs)
+        moments[module] = Moments(units=units, gate=gate, mean=mean, variance=found.variance, inputs=inputs)
     return LayerStatistics(tokens=tokens, moments=moments, error=max(errors) if errors else None)
 
 

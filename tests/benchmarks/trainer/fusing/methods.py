@@ -26,28 +26,40 @@ class Method:
         return FuseSettings(**self.settings, **({"rank": self.ranks * rank} if self.ranks else {}))
 
 
+def _alone(method: str, *, ranks: int = 0, **settings: Any) -> Method:
+    """Return a method that reads retained rows and knows nothing of what layers do on each other's answers."""
+    return Method(settings={"method": method, "crosstalk": 0.0, **settings}, retain=True, ranks=ranks)
+
+
 METHODS: dict[str, Method] = {
     "paper": Method(settings={"method": "regression"}),
     "paper, ridge 0.01": Method(settings={"method": "regression", "ridge": 1e-2}),
     "paper, off-diagonals x 0.1": Method(settings={"method": "regression", "shrink": 0.1}),
     "paper, retain Gram": Method(settings={"method": "regression", "retain_weight": 0.3}, retain=True),
     "sum": Method(settings={"method": "concat"}),
-    "concat, rho 1": Method(settings={"method": "concat", "rho": 1.0}, retain=True),
-    "concat, rho 3": Method(settings={"method": "concat", "rho": 3.0}, retain=True),
-    "concat, rho 10": Method(settings={"method": "concat", "rho": 10.0}, retain=True),
-    "concat, rho 30": Method(settings={"method": "concat", "rho": 30.0}, retain=True),
-    "concat, rho 100": Method(settings={"method": "concat", "rho": 100.0}, retain=True),
-    "concat, limit 0.05": Method(settings={"method": "concat", "retain_limit": 0.05}, retain=True),
-    "concat, energy kept": Method(settings={"method": "concat", "rho": 30.0, "keep_energy": True}, retain=True),
-    "concat, healed": Method(settings={"method": "concat", "rho": 10.0, "heal_steps": 12}, retain=True),
-    "compress, rank of one": Method(settings={"method": "compress"}, retain=True, ranks=1),
-    "compress, rank of two": Method(settings={"method": "compress"}, retain=True, ranks=2),
-    "compress, 99 % of energy": Method(settings={"method": "compress"}, retain=True),
-    "distil": Method(settings={"method": "distil"}, retain=True, ranks=1),
-    "gate": Method(settings={"method": "gate"}, retain=True),
-    "gate, slope 1": Method(settings={"method": "gate", "gate_slope": 1.0}, retain=True),
+    "concat, rho 1": _alone("concat", rho=1.0),
+    "concat, rho 3": _alone("concat", rho=3.0),
+    "concat, rho 10": _alone("concat", rho=10.0),
+    "concat, rho 30": _alone("concat", rho=30.0),
+    "concat, rho 100": _alone("concat", rho=100.0),
+    "concat, limit 0.05": _alone("concat", retain_limit=0.05),
+    "concat, energy kept": _alone("concat", rho=30.0, keep_energy=True),
+    "concat, healed": _alone("concat", rho=10.0, heal_steps=12),
+    "compress, rank of one": _alone("compress", ranks=1),
+    "compress, rank of two": _alone("compress", ranks=2),
+    "compress, 99 % of energy": _alone("compress"),
+    "distil": _alone("distil", ranks=1),
+    "gate": _alone("gate"),
+    "gate, slope 1": _alone("gate", gate_slope=1.0),
+    **{
+        f"concat, crosstalk {weight:g}": Method(settings={"method": "concat", "crosstalk": weight}, retain=True)
+        for weight in (0.03, 0.1, 0.3)
+    },
+    "compress, rank of two, crosstalk 0.1": Method(settings={"method": "compress"}, retain=True, ranks=2),
     "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
-    "trained on top, rho 10": Method(settings={"method": "concat", "rho": 10.0}, retain=True, on_top=True),
+    "trained on top, rho 10": Method(
+        settings={"method": "concat", "rho": 10.0, "crosstalk": 0.0}, retain=True, on_top=True
+    ),
 }
 """Methods by the name that the table gives them."""
 

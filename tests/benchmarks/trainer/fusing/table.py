@@ -25,8 +25,8 @@ def judge(
         held: The same under the fused layer.
 
     Returns:
-        forget_gap_nats_max and _mean (positive: below the own layer), retain_change_nats by group (signed, the mean),
-        retain_moved_nats by group (the mean of the rows' absolute changes).
+        forget_gap_nats_max, _mean and _min (positive: below the own layer; negative: forgotten further),
+        retain_change_nats by group (signed, the mean), retain_moved_nats by group (the mean of absolute changes).
     """
     gaps = [own[name] - fused[name] for name in fused]
     changes = {
@@ -35,6 +35,7 @@ def judge(
     return {
         "forget_gap_nats_max": max(gaps),
         "forget_gap_nats_mean": mean(gaps),
+        "forget_gap_nats_min": min(gaps),
         "forget_loss_nats": mean(list(fused.values())),
         "retain_change_nats": {group: mean(rows) for group, rows in changes.items()},
         "retain_moved_nats": {group: mean([abs(row) for row in rows]) for group, rows in changes.items()},
@@ -48,8 +49,8 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         found: The measurements.
 
     Returns:
-        forget_gap_nats_max is the worst over requests and seeds; retain_change_nats is the headline group's change
-        furthest from zero over seeds; means and standard deviations over seeds beside them.
+        forget_gap_nats_max and _min are the ends over requests and seeds; retain_change_nats is the headline group's
+        change furthest from zero over seeds; means and standard deviations over seeds beside them.
     """
     changes = [one["retain_change_nats"][HEADLINE] for one in found]
     gaps = [one["forget_gap_nats_max"] for one in found]
@@ -61,6 +62,7 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "forget_gap_nats_max_mean": mean(gaps),
         "forget_gap_nats_max_sd": spread(gaps),
         "forget_gap_nats_mean": mean([one["forget_gap_nats_mean"] for one in found]),
+        "forget_gap_nats_min": min(one["forget_gap_nats_min"] for one in found),
         "forget_loss_nats": mean([one["forget_loss_nats"] for one in found]),
         "retain_change_nats": max(changes, key=abs),
         "retain_change_nats_mean": mean(changes),
@@ -75,16 +77,17 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def markdown(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """Return the table: a row a method, and for every number of requests worst gap, retain change and seconds."""
+    """Return the table: a row a method; by number of requests both ends of the gap, retain change and seconds."""
     counts = sorted({int(count) for row in cells.values() for count in row})
-    heads = [f"{count} requests: gap max / retain / s" for count in counts]
+    heads = [f"{count} requests: gap max, min / retain / s" for count in counts]
     lines = [f"| method | {' | '.join(heads)} |", "|" + "---|" * (len(heads) + 1)]
     for method, row in cells.items():
         parts = []
         for count in counts:
             cell = row.get(str(count))
             parts.append(
-                f"{cell['forget_gap_nats_max']:+.2f} / {cell['retain_change_nats']:+.3f} / {cell['seconds']:.1f}"
+                f"{cell['forget_gap_nats_max']:+.2f}, {cell['forget_gap_nats_min']:+.1f} / "
+                f"{cell['retain_change_nats']:+.3f} / {cell['seconds']:.1f}"
                 if cell
                 else ""
             )
