@@ -52,6 +52,15 @@ def test_a_gram_of_many_tokens_hides_independent_ones(attack: ModuleType) -> Non
     assert attack.auc(*found) == pytest.approx(0.5, abs=0.04)
 
 
+def test_means_and_variances_measure_in_standard_deviations(attack: ModuleType) -> None:
+    x = torch.tensor([[1.0, 10.0], [3.0, 10.0], [1.0, 14.0], [3.0, 14.0]])  # means 2 and 12, variances 1 and 4
+    found = attack.Spread.of(x).distances(torch.tensor([[2.0, 12.0], [4.0, 12.0], [2.0, 16.0]]))
+    for place, ridge in enumerate(attack.RIDGES):
+        level = 2.5 * ridge  # of the mean variance
+        expected = [0.0, 4 / (1 + level) / 2, 16 / (4 + level) / 2]
+        assert found[place].tolist() == pytest.approx(expected, rel=1e-4)
+
+
 def test_silent_units_are_no_evidence(attack: ModuleType) -> None:
     silent, known = torch.zeros(3, 4), normal(50, 4, 1)
     stored, theirs = ([attack.Spectrum.of(x, 4)] for x in (normal(50, 4, 2), known))

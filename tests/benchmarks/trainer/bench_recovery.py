@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from common.machine import describe_machine
 from common.output import command_line, mean, write_json
-from recovering.attack import RIDGES, Spectrum, auc, by_row, interval, read_off, scores, share_found
+from recovering.attack import RIDGES, Spectrum, Spread, auc, by_row, interval, read_off, scores, share_found
 from recovering.states import States, read_states
 from recovering.trained import attack_trained
 
@@ -116,6 +116,24 @@ def attack_units(requests: list[Request], known: States) -> dict[str, Any]:
     return attack.result()
 
 
+def attack_spread(requests: list[Request], known: States, units: bool) -> dict[str, Any]:
+    """Attack means and variances of inputs, alone or with the Grams of hidden units: all that is stored by default."""
+    attack = Attack()
+    theirs = [Spread.of(x) for x in known.inputs]
+    of_units = [Spectrum.of(x, RANK) for x in known.units]
+    for request in requests:
+        mine = [Spread.of(x) for x in request.inside.inputs]
+        found = [scores(mine, theirs, side.inputs) for side in (request.inside, request.outside)]
+        if units:
+            grams = [Spectrum.of(x, RANK) for x in request.inside.units]
+            found = [
+                one + scores(grams, of_units, side.units)
+                for one, side in zip(found, (request.inside, request.outside), strict=True)
+            ]
+        attack.add(found[0], found[1], request)
+    return attack.result()
+
+
 def read_eigenvectors(requests: list[Request]) -> float:
     """Return the share of the largest eigenvectors of whole Grams that are a stored token's state."""
     found = []
@@ -139,6 +157,12 @@ def measure(authors: list[States], known: States, draws: int) -> dict[str, Any]:
         for ratio in PER_COLUMN
     ]
     _say(units)
+    spread = [
+        {"tokens": tokens, "units": with_units, **attack_spread(drawn(tokens), known, with_units)}
+        for tokens in (16, *TOKENS)
+        for with_units in (False, True)
+    ]
+    _say(spread)
     inputs, low_rank, read = [], [], []
     for tokens in TOKENS:
         requests = drawn(tokens)
@@ -154,7 +178,7 @@ def measure(authors: list[States], known: States, draws: int) -> dict[str, Any]:
         _say(low_rank[-1:])
     for tokens in (4, 16, *TOKENS):
         read.append({"tokens": tokens, "read": read_eigenvectors(drawn(tokens))})
-    return {"units": units, "inputs": inputs, "low_rank": low_rank, "whole_eigenvectors": read}
+    return {"units": units, "spread": spread, "inputs": inputs, "low_rank": low_rank, "whole_eigenvectors": read}
 
 
 def _say(rows: list[dict[str, Any]]) -> None:

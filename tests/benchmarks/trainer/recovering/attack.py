@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -52,6 +53,33 @@ class Spectrum:
         return found / states.shape[1]
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and variance of each number of states."""
+
+    mean: torch.Tensor  # (d,)
+    variance: torch.Tensor  # (d,)
+
+    @classmethod
+    def of(cls, states: torch.Tensor) -> Spread:
+        """Take them of states, (n, d)."""
+        return cls(states.mean(0), states.var(0, correction=0))
+
+    def distances(self, states: torch.Tensor) -> torch.Tensor:
+        """Return each state's squared distance from the mean, in variances, for each ridge, (ridges, T), per column."""
+        level = self.variance.mean().clamp_min(1e-12)
+        far = (states - self.mean).square()
+        return torch.stack([(far / (self.variance + ridge * level)).mean(1) for ridge in RIDGES])
+
+
+class Distant(Protocol):
+    """Whatever was stored of states."""
+
+    def distances(self, states: torch.Tensor) -> torch.Tensor:
+        """Return how far states (T, d) are from what was stored, for each ridge, (ridges, T)."""
+        ...
+
+
 def layout(size: int, width: int) -> list[tuple[int, int, int]]:
     """Return the blocks of a Gram as (first column, number, width): the whole ones, and the rest."""
     whole, rest = divmod(size, min(width, size))
@@ -59,7 +87,7 @@ def layout(size: int, width: int) -> list[tuple[int, int, int]]:
     return [*found, (size - rest, 1, rest)] if rest else found
 
 
-def scores(stored: Sequence[Spectrum], known: Sequence[Spectrum], states: Sequence[torch.Tensor]) -> torch.Tensor:
+def scores(stored: Sequence[Distant], known: Sequence[Distant], states: Sequence[torch.Tensor]) -> torch.Tensor:
     """Return how much each token looks as if it were in the stored Grams, (ridges, T), the mean over modules."""
     found = [
         _log(there.distances(x)) - _log(here.distances(x)) for here, there, x in zip(stored, known, states, strict=True)
