@@ -102,12 +102,12 @@ def test_a_concatenated_bundle_says_whose_units_are_whose(layers: Path, tmp_path
 
 def test_the_correction_is_the_one_of_its_parts(layers: Path, kept: Retained, tmp_path: Path) -> None:
     """The bundle's U, solved again with NumPy from the Grams that were stored beside it."""
-    fused = fuse_both(layers, tmp_path / "out", FuseSettings(rho=2.0), kept)
+    fused = fuse_both(layers, tmp_path / "out", FuseSettings(rho=2.0, keep_energy=False), kept)
     store = read_store(fused)
     assert store is not None
     weights = load_layers(fused)
     members = collect([read_bundle(layers / name) for name in BOTH])
-    heard = crosstalk(prepare(members, FuseSettings(rho=2.0), kept), concat(members))
+    heard = crosstalk(prepare(members, FuseSettings(rho=2.0, keep_energy=False), kept), concat(members))
     for module, found in store.retain.items():
         retain = found.units.double().numpy()
         parts = [entry.statistics.moments[module].units.double().numpy() for entry in store.entries]

@@ -232,8 +232,8 @@ def test_a_weight_of_zero_leaves_a_block_bit_for_bit_and_blocks_have_weights_of_
     job = job_of(members, FuseSettings())
     same = solved(job, plain, FuseSettings(rho=0.0))
     assert all(same[module] is plain[module] for module in plain)
-    mixed = solved(job, plain, FuseSettings(rho=0.0, rho_blocks="1=0.5"))
-    other = solved(job, plain, FuseSettings(rho=0.5))
+    mixed = solved(job, plain, FuseSettings(rho=0.0, rho_blocks="1=0.5", keep_energy=False))
+    other = solved(job, plain, FuseSettings(rho=0.5, keep_energy=False))
     assert mixed[MODULE] is plain[MODULE]
     torch.testing.assert_close(mixed["model.layers.1.mlp"].up, other["model.layers.1.mlp"].up)
     assert not torch.equal(other[MODULE].up, plain[MODULE].up)
@@ -300,7 +300,7 @@ def test_parts_are_scaled_back_to_their_energy_within_bounds(sizes: tuple[float,
 def test_keeping_the_energy_follows_the_solve(make_member: MakeMember) -> None:
     members = [make_member(seed) for seed in range(2)]
     plain, job = concat(members), job_of(members, FuseSettings())
-    lost = solved(job, plain, FuseSettings(rho=0.5))[MODULE].up
+    lost = solved(job, plain, FuseSettings(rho=0.5, keep_energy=False))[MODULE].up
     kept_up = solved(job, plain, FuseSettings(rho=0.5, keep_energy=True))[MODULE].up
     grams = [torch.from_numpy(grams_of(one)[1]) for one in members]
     torch.testing.assert_close(kept_up, rescaled(lost, plain[MODULE].up, grams))

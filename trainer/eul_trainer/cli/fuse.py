@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 @options.optional_model
 @options.optional_retain
 @outcome.settings
-@click.option("--keep-energy", is_flag=True, help="concat: scale each layer back to the energy that it had alone.")
+@click.option(
+    "--keep-energy/--no-keep-energy",
+    default=None,
+    help="concat, gate: scale each layer back to the energy that it had alone.  [default: keep]",
+)
 @click.option("--evaluate-only", is_flag=True, help="Write nothing; say how much the losses rise.")
 @click.option("--rows", multiple=True, type=options.PATH, metavar="FILE", help="Rows to measure then, beside --retain.")
 @options.prompt_field
@@ -45,7 +49,7 @@ def command(
     method: str,
     model: str | None,
     retain: Path | None,
-    keep_energy: bool,
+    keep_energy: bool | None,
     evaluate_only: bool,
     rows: tuple[Path, ...],
     prompt_field: str,
@@ -74,7 +78,9 @@ def command(
     from eul_trainer.records import Fields
 
     given = {name: value for name, value in chosen.items() if value is not None}
-    settings = FuseSettings.from_facts({"method": method, "keep_energy": keep_energy, **given})
+    if keep_energy is not None:
+        given["keep_energy"] = keep_energy
+    settings = FuseSettings.from_facts({"method": method, **given})
     check_settings(settings, retain=retain is not None)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)
     if evaluate_only:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("--rho", float, "Weight of retained data in the solve of concat, compress, distil.  [default: 10]"),
-    ("--crosstalk", float, "Weight of what layers do on each other's answers; not for regression.  [default: 0.1]"),
+    ("--crosstalk", float, "Weight of what layers do on each other's answers; not for regression.  [default: 0.3]"),
     ("--rho-blocks", str, "Weights of single blocks instead, such as 0-9=0.3,29=0.01."),
     ("--retain-limit", float, "concat: take the smallest rho that lets no group's retained loss rise by more, nats."),
     ("--calibration-rows", int, "Most retained rows that the rise is measured on.  [default: 64]"),

@@ -46,7 +46,7 @@ def revoke(path: Path, requests: Sequence[str], out: Path, retained: Retained | 
     gone = _gone(members, requests)
     rest = [member for member in members if member.revision not in gone]
     facts = dict(bundle.manifest.settings.get("fusion", {}))
-    settings = FuseSettings.from_facts(facts)
+    settings = FuseSettings.from_facts({"crosstalk": 0.0, **facts})  # a manifest that does not name it had none
     if retained is not None:
         _check_same(bundle, facts, retained)
         again = settings if settings.retain_limit is None else replace(settings, rho=None)

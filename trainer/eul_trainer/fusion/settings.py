@@ -43,7 +43,7 @@ class FuseSettings:
     rho: float | None = None
     """Weight of retained data against forgotten data; read where a retain set is given. None: RHO, or what the limit
     takes."""
-    crosstalk: float = 0.1
+    crosstalk: float = 0.3
     """Weight of what layers do on each other's answers, against what they do on their own; read where a retain set is
     given. 0 does without, and lets the fused bundle forget further than the layers do."""
     rho_blocks: str = ""
@@ -52,7 +52,7 @@ class FuseSettings:
     """Largest rise of a group's retained loss, nats; rho is then the smallest that keeps it. None takes rho."""
     calibration_rows: int = 64
     """Most retained rows on which the rise is measured."""
-    keep_energy: bool = False
+    keep_energy: bool = True
     """Whether each member's part of U is scaled back to the output energy that it had alone."""
     heal_steps: int = 0
     """Gradient steps on retained rows after the solve."""

@@ -28,7 +28,8 @@ class Method:
 
 def _alone(method: str, *, ranks: int = 0, **settings: Any) -> Method:
     """Return a method that reads retained rows and knows nothing of what layers do on each other's answers."""
-    return Method(settings={"method": method, "crosstalk": 0.0, **settings}, retain=True, ranks=ranks)
+    plain = {"method": method, "crosstalk": 0.0, **({"keep_energy": False} if method in ("concat", "gate") else {})}
+    return Method(settings={**plain, **settings}, retain=True, ranks=ranks)
 
 
 METHODS: dict[str, Method] = {
@@ -51,14 +52,15 @@ METHODS: dict[str, Method] = {
     "distil": _alone("distil", ranks=1),
     "gate": _alone("gate"),
     "gate, slope 1": _alone("gate", gate_slope=1.0),
+    "concat, crosstalk 0.1, no energy kept": _alone("concat", crosstalk=0.1),
     **{
         f"concat, crosstalk {weight:g}": Method(settings={"method": "concat", "crosstalk": weight}, retain=True)
-        for weight in (0.03, 0.1, 0.3)
+        for weight in (0.1, 0.3, 1.0)
     },
-    "compress, rank of two, crosstalk 0.1": Method(settings={"method": "compress"}, retain=True, ranks=2),
+    "compress, rank of two, crosstalk 0.3": Method(settings={"method": "compress"}, retain=True, ranks=2),
     "trained on top, sum": Method(settings={"method": "concat"}, on_top=True),
     "trained on top, rho 10": Method(
-        settings={"method": "concat", "rho": 10.0, "crosstalk": 0.0}, retain=True, on_top=True
+        settings={"method": "concat", "crosstalk": 0.0, "keep_energy": False}, retain=True, on_top=True
     ),
 }
 """Methods by the name that the table gives them."""
