@@ -237,7 +237,7 @@ def test_a_limit_takes_the_smallest_weight_that_keeps_it(loud: list[Member], kep
         merged(loud, FuseSettings(retain_limit=rises[25] / 2), kept.model, kept.rows)
 
 
-def test_a_tenth_is_the_weight_where_nothing_is_said(loud: list[Member], kept: Retained) -> None:
+def test_ten_is_the_weight_where_nothing_is_said(loud: list[Member], kept: Retained) -> None:
     for settings in (CONCAT, FuseSettings(rho_blocks="0=0.3"), FuseSettings(method="compress")):
         assert prepare(loud, settings, kept).settings.rho == 10.0
     assert prepare(loud, FuseSettings(retain_limit=0.2), kept).settings.rho is None
