@@ -46,6 +46,16 @@ def test_it_is_the_moment_of_all_units_but_a_requests_own(job: Job) -> None:
     assert expected[0, 1] > 0  # units of one layer on the others' answers
 
 
+def test_what_a_layer_was_trained_on_top_of_is_no_crosstalk(job: Job) -> None:
+    first, second, third = job.members
+    above = replace(job, members=[first, replace(second, on_top_of=(first.revision,)), third])
+    stack = concat(job.members)
+    plain, found = crosstalk(job, stack)[MODULE], crosstalk(above, stack)[MODULE]
+    assert torch.equal(found[2:, 2:], plain[2:, 2:])  # the first layer's answers hear the second as before
+    of_second = units_of(stack[MODULE], draws(second, MODULE)).double()[:, :2]
+    torch.testing.assert_close(plain[:2, :2] - found[:2, :2], 0.5 * of_second.T @ of_second / DRAWS)
+
+
 def test_draws_have_the_stored_moments_and_are_the_same_at_every_call(make_member: MakeMember) -> None:
     member = make_member(1, keep="units")
     mean, variance = spread_of(member, MODULE)

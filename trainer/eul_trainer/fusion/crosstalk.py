@@ -6,7 +6,8 @@ another request may be read, so a block's output y on request i's answers is dra
 
     y ~ N(mean_i, diag(variance_i)),    X = crosstalk * sum_i E_i phi_i phi_i^T
 
-where phi_i are the hidden units of all layers but i's own, whose true moments are in F. The draws depend on a layer's
+where phi_i are the hidden units of all layers but i's own, whose true moments are in F, and those that were on while it
+was trained, which are a part of what it learned. The draws depend on a layer's
 revision and module alone, so that a request can be revoked as if it had never been fused.
 """
 
@@ -46,13 +47,13 @@ def crosstalk(job: Job, stack: Mapping[str, Stack]) -> dict[str, torch.Tensor]:
 
 
 def _heard(job: Job, module: str, layer: Stack) -> torch.Tensor:
-    total = torch.zeros(layer.up.shape[1], layer.up.shape[1], dtype=torch.float64)
-    first = 0
+    owners = [member.revision for member in job.members for _ in range(member.rank)]  # of each unit
+    total = torch.zeros(len(owners), len(owners), dtype=torch.float64)
     for member in job.members:
-        units = units_of(layer, draws(member, module)).double()
-        units[:, first : first + member.rank] = 0
+        known = {member.revision, *member.on_top_of}
+        foreign = torch.tensor([owner not in known for owner in owners])
+        units = units_of(layer, draws(member, module)).double() * foreign
         total += units.T @ units / DRAWS
-        first += member.rank
     return total
 
 
