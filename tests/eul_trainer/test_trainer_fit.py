@@ -254,10 +254,20 @@ def test_stored_grams_are_blocks_with_four_tokens_per_column(layers: Path) -> No
         assert (moments.mean.shape, moments.gate.shape) == ((64,), (65,))
 
 
-def test_only_moments_of_units_are_stored_unless_more_is_asked_for(tiny_model: Path, rows: Rows) -> None:
+def test_moments_of_units_means_and_variances_are_stored_unless_more_is_asked_for(tiny_model: Path, rows: Rows) -> None:
     found = train(tiny_model, rows, replace(SETTINGS, steps=1)).statistics
     assert found.moments
-    assert all((one.gate, one.mean, one.inputs) == (None, None, None) for one in found.moments.values())
+    assert all((one.gate, one.inputs) == (None, None) for one in found.moments.values())
+    full = train(tiny_model, rows, replace(SETTINGS, steps=1, statistics="full")).statistics
+    for module, one in found.moments.items():
+        more = full.moments[module]
+        assert one.mean is not None
+        assert one.variance is not None
+        assert more.inputs is not None
+        torch.testing.assert_close((one.mean, one.variance), (more.mean, more.variance))
+        squares = more.inputs.dense().diagonal()[:-1]  # measured apart from the variance
+        torch.testing.assert_close(one.variance + one.mean.square(), squares, rtol=1e-4, atol=1e-5)
+        assert (one.variance > 0).all()
     low = train(tiny_model, rows, replace(SETTINGS, steps=1, statistics="full", statistics_rank=2)).statistics
     assert low.error is not None
     assert 0 < low.error < 1
