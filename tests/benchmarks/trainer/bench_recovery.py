@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from common.machine import describe_machine
 from common.output import command_line, mean, write_json
-from recovering.attack import RIDGES, Spectrum, Spread, auc, by_row, interval, read_off, scores, share_found
+from recovering.attack import RIDGES, Distant, Spectrum, Spread, auc, by_row, interval, read_off, scores, share_found
 from recovering.states import States, read_states
 from recovering.trained import attack_trained
 
@@ -89,13 +89,7 @@ class Attack:
 
 def attack_inputs(requests: list[Request], known: States, width: int, low_rank: int = 0) -> dict[str, Any]:
     """Attack Grams of inputs in blocks of a width, or a low-rank form of them."""
-    attack = Attack()
-    theirs = [_spectrum(x, width, low_rank) for x in known.inputs]
-    for request in requests:
-        mine = [_spectrum(x, width, low_rank) for x in request.inside.inputs]
-        inside, outside = (scores(mine, theirs, side.inputs) for side in (request.inside, request.outside))
-        attack.add(inside, outside, request)
-    return attack.result()
+    return attack(requests, known, inputs=lambda x: _spectrum(x, width, low_rank))
 
 
 def _spectrum(states: torch.Tensor, width: int, low_rank: int) -> Spectrum:
@@ -105,33 +99,32 @@ def _spectrum(states: torch.Tensor, width: int, low_rank: int) -> Spectrum:
     return Spectrum.of_matrix(LowRankGram.of(gram, low_rank).dense())
 
 
-def attack_units(requests: list[Request], known: States) -> dict[str, Any]:
-    """Attack the Grams of hidden units of all layers."""
-    attack = Attack()
-    theirs = [Spectrum.of(x, RANK) for x in known.units]
-    for request in requests:
-        mine = [Spectrum.of(x, RANK) for x in request.inside.units]
-        inside, outside = (scores(mine, theirs, side.units) for side in (request.inside, request.outside))
-        attack.add(inside, outside, request)
-    return attack.result()
+def of_units(states: torch.Tensor) -> Spectrum:
+    """Return what is stored of the hidden units of a layer."""
+    return Spectrum.of(states, RANK)
 
 
-def attack_spread(requests: list[Request], known: States, units: bool) -> dict[str, Any]:
-    """Attack means and variances of inputs, alone or with the Grams of hidden units: all that is stored by default."""
-    attack = Attack()
-    theirs = [Spread.of(x) for x in known.inputs]
-    of_units = [Spectrum.of(x, RANK) for x in known.units]
+def attack(requests: list[Request], known: States, **stored: Callable[[torch.Tensor], Distant]) -> dict[str, Any]:
+    """Attack what is stored of the inputs, the units, or both.
+
+    Args:
+        requests: The requests.
+        known: Rows that the attacker has.
+        **stored: For `inputs` and `units`, what is stored of a layer's states.
+
+    Returns:
+        The figures.
+    """
+    found = Attack()
+    theirs = {part: [of(x) for x in getattr(known, part)] for part, of in stored.items()}
     for request in requests:
-        mine = [Spread.of(x) for x in request.inside.inputs]
-        found = [scores(mine, theirs, side.inputs) for side in (request.inside, request.outside)]
-        if units:
-            grams = [Spectrum.of(x, RANK) for x in request.inside.units]
-            found = [
-                one + scores(grams, of_units, side.units)
-                for one, side in zip(found, (request.inside, request.outside), strict=True)
-            ]
-        attack.add(found[0], found[1], request)
-    return attack.result()
+        mine = {part: [of(x) for x in getattr(request.inside, part)] for part, of in stored.items()}
+        inside, outside = (
+            torch.stack([scores(mine[part], theirs[part], getattr(side, part)) for part in stored]).sum(0)
+            for side in (request.inside, request.outside)
+        )
+        found.add(inside, outside, request)
+    return found.result()
 
 
 def read_eigenvectors(requests: list[Request]) -> float:
@@ -153,14 +146,14 @@ def measure(authors: list[States], known: States, draws: int) -> dict[str, Any]:
 
     size = known.inputs[0].shape[1]
     units = [
-        {"tokens": RANK * ratio, "per_column": ratio, **attack_units(drawn(RANK * ratio), known)}
+        {"tokens": RANK * ratio, "per_column": ratio, **attack(drawn(RANK * ratio), known, units=of_units)}
         for ratio in PER_COLUMN
     ]
     _say(units)
     spread = [
-        {"tokens": tokens, "units": with_units, **attack_spread(drawn(tokens), known, with_units)}
+        {"tokens": tokens, "units": with_units, **attack(drawn(tokens), known, inputs=Spread.of, **more)}
         for tokens in (16, *TOKENS)
-        for with_units in (False, True)
+        for with_units, more in ((False, {}), (True, {"units": of_units}))
     ]
     _say(spread)
     inputs, low_rank, read = [], [], []

@@ -49,7 +49,6 @@ def command(
     method: str,
     model: str | None,
     retain: Path | None,
-    keep_energy: bool | None,
     evaluate_only: bool,
     rows: tuple[Path, ...],
     prompt_field: str,
@@ -78,8 +77,6 @@ def command(
     from eul_trainer.records import Fields
 
     given = {name: value for name, value in chosen.items() if value is not None}
-    if keep_energy is not None:
-        given["keep_energy"] = keep_energy
     settings = FuseSettings.from_facts({"method": method, **given})
     check_settings(settings, retain=retain is not None)
     fields = Fields(prompt=prompt_field, completion=completion_field, group=group_field)

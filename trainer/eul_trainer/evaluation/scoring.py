@@ -88,28 +88,28 @@ def _compute(
         for name in dict.fromkeys([BASE, *kept] if any(whole) else kept):  # the base model is what others diverge from
             with systems.on(name):
                 hidden[name] = runner.hidden(batch)
-        for name, views in _views(runner, batch, whole, hidden).items():
-            if name in kept:
-                found = {keys[index]: view for index, view in zip(indices, views, strict=True)}
-                new = {key: view for key, view in found.items() if key not in kept[name]}
-                kept[name].add(new)
-                told(new, name)
+        for name, views in _views(runner, batch, whole, hidden, list(kept)).items():
+            found = {keys[index]: view for index, view in zip(indices, views, strict=True)}
+            new = {key: view for key, view in found.items() if key not in kept[name]}
+            kept[name].add(new)
+            told(new, name)
 
 
 def _views(
-    runner: Runner, batch: Batch, whole: Sequence[bool], hidden: Mapping[str, torch.Tensor]
+    runner: Runner, batch: Batch, whole: Sequence[bool], hidden: Mapping[str, torch.Tensor], names: Sequence[str]
 ) -> dict[str, list[View]]:
     """Return each system's views of the rows of a batch: whole ones, and where those are not asked, losses alone."""
     head = runner.network.get_output_embeddings()
     full = torch.tensor(whole, device=batch.rows.device)[batch.rows]
     rows, mine = batch.rows[full].cpu(), {name: states[full] for name, states in hidden.items()}
-    sums = token_sums(head, mine, mine[BASE], batch.targets[full]) if any(whole) else {}
+    wanted = {name: mine[name] for name in names}
+    sums = token_sums(head, wanted, mine[BASE], batch.targets[full]) if any(whole) else {}
     others, targets = batch.rows[~full].cpu(), batch.targets[~full]
-    losses = {name: token_logprobs(head, states[~full], targets) for name, states in hidden.items()}
+    losses = {name: token_logprobs(head, hidden[name][~full], targets) for name in names}
     return {
         name: [
             sums[name].of(rows == row) if whole[row] else View(logprobs=losses[name][others == row].tolist())
             for row in range(len(whole))
         ]
-        for name in hidden
+        for name in names
     }

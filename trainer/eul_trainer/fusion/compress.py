@@ -18,7 +18,7 @@ from eul_trainer.fusion.concat import concat
 from eul_trainer.fusion.crosstalk import crosstalk
 from eul_trainer.fusion.job import Fused, Job, forget_grams
 from eul_trainer.fusion.settings import FuseSettings
-from eul_trainer.fusion.solve import level_of, solve, weighted
+from eul_trainer.fusion.solve import costs, solve
 from eul_trainer.moments.gram import block_diagonal_of
 
 
@@ -87,13 +87,7 @@ def problem(
     Returns:
         The problem.
     """
-    own = forget.double()
-    held = own + level_of(own, settings.ridge) * torch.eye(len(own), dtype=torch.float64)
-    metric = held
-    if retain is not None:
-        metric = held + weighted(retain, settings.weight_of(module))
-    if others is not None:
-        metric = metric + others
+    held, metric = costs(forget, retain, settings.weight_of(module), settings.ridge, others)
     return Problem(metric=metric, target=held @ up.double().T)
 
 

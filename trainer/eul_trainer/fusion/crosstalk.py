@@ -7,8 +7,8 @@ another request may be read, so a block's output y on request i's answers is dra
     y ~ N(mean_i, diag(variance_i)),    X = crosstalk * sum_i E_i phi_i phi_i^T
 
 where phi_i are the hidden units of all layers but i's own, whose true moments are in F, and those that were on while it
-was trained, which are a part of what it learned. The draws depend on a layer's
-revision and module alone, so that a request can be revoked as if it had never been fused.
+was trained, which are a part of what it learned. The draws depend on a layer's revision and module alone, so that a
+request can be revoked as if it had never been fused.
 """
 
 from __future__ import annotations

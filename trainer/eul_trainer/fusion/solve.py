@@ -55,6 +55,27 @@ def weighted(retain: torch.Tensor, rho: float) -> torch.Tensor:
     return rho * (kept + ROUNDING * torch.diag(kept.diagonal()))
 
 
+def costs(
+    forget: torch.Tensor, retain: torch.Tensor | None, rho: float, ridge: float, others: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a solve weighs: F + e I, and that with rho R + X.
+
+    Args:
+        forget: F, (n, n).
+        retain: R, (n, n); None without a retain set.
+        rho: Weight of retained data, 0 or more.
+        ridge: Relative ridge, above 0.
+        others: X, (n, n); nothing else costs if not given.
+
+    Returns:
+        Both, (n, n), float64.
+    """
+    own = forget.double()
+    held = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
+    metric = held if retain is None else held + weighted(retain, rho)
+    return held, metric if others is None else metric + others
+
+
 def resolve_up(
     up: torch.Tensor,
     forget: torch.Tensor,
@@ -76,9 +97,5 @@ def resolve_up(
     Returns:
         U, (d, n), in the dtype of U0; solved in float64.
     """
-    own = forget.double()
-    right = own + level_of(own, ridge) * torch.eye(len(own), dtype=torch.float64)
-    left = right + weighted(retain, rho)
-    if others is not None:
-        left = left + others.double()
-    return solve(left, right @ up.double().T, ridge).T.to(up.dtype).contiguous()
+    held, metric = costs(forget, retain, rho, ridge, others)
+    return solve(metric, held @ up.double().T, ridge).T.to(up.dtype).contiguous()

@@ -26,7 +26,7 @@ class Measured:
     seen_inputs: torch.Tensor | None = (
         None  # (d + 1, d + 1) of the layer's input with a 1 appended; None: not asked for
     )
-    mean: torch.Tensor | None = None  # (d,) of the layer's input
+    mean: torch.Tensor | None = None  # (d,) of the layer's input; None: not asked for
     variance: torch.Tensor | None = None  # (d,) of each of its numbers
 
     @property
@@ -61,11 +61,22 @@ Watch = Callable[[Observer], AbstractContextManager[None]]
 
 
 def second_moments(
-    runner: Runner, peft: Network, examples: Sequence[Example], *, inputs: bool, whole_rows: bool = False
+    runner: Runner,
+    peft: Network,
+    examples: Sequence[Example],
+    *,
+    inputs: bool,
+    spread: bool = False,
+    whole_rows: bool = False,
 ) -> dict[str, Measured]:
     """Return the mean second moments of the layers of a PEFT model; the rest as `moments_seen`."""
     return moments_seen(
-        runner, lambda observer: observe(peft, observer), examples, inputs=inputs, whole_rows=whole_rows
+        runner,
+        lambda observer: observe(peft, observer),
+        examples,
+        inputs=inputs,
+        spread=spread,
+        whole_rows=whole_rows,
     )
 
 
@@ -76,6 +87,7 @@ def moments_seen(
     examples: Sequence[Example],
     *,
     inputs: bool,
+    spread: bool = False,
     whole_rows: bool = False,
     size: int = 24,
 ) -> dict[str, Measured]:
@@ -86,6 +98,7 @@ def moments_seen(
         watch: Shows an observer what every layer computes.
         examples: The rows.
         inputs: Measure the inputs too, (d + 1)^2 numbers a layer: about as much work as the model itself.
+        spread: Measure mean and variance of each number of the inputs too.
         whole_rows: Count every token of a row. First tokens that all rows share, such as a chat template's system turn,
             count in each row for the units, as they are served with each; not for the inputs, whose spread they would
             hide: the first token's state is often a hundred times as long as others.
@@ -94,7 +107,8 @@ def moments_seen(
     Returns:
         The moments by module path.
     """
-    units, seen, spread = defaultdict[str, _Sum](_Sum), defaultdict[str, _Sum](_Sum), defaultdict[str, _Spread](_Spread)
+    units, seen = defaultdict[str, _Sum](_Sum), defaultdict[str, _Sum](_Sum)
+    spreads = defaultdict[str, _Spread](_Spread)
     taps = Taps()
     for indices in by_length(examples, size):
         batch = runner.batch([examples[index] for index in indices])
@@ -106,11 +120,14 @@ def moments_seen(
             units[module].add(hidden, chosen)
             if whole_rows:
                 units[module].add(hidden, batch.seen_by(module).first, times=len(indices))
-            spread[module].add(y, chosen)
+            if spread:
+                spreads[module].add(y, chosen)
             if inputs:
                 seen[module].add(_with_one(y), chosen)
     return {
-        module: Measured(found.mean(), seen[module].mean() if inputs else None, *spread[module].both())
+        module: Measured(
+            found.mean(), seen[module].mean() if inputs else None, *(spreads[module].both() if spread else ())
+        )
         for module, found in units.items()
     }
 

@@ -9,7 +9,7 @@ for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -75,18 +75,16 @@ def layer_statistics(
         return LayerStatistics(tokens=tokens, moments={})
     width, errors = block_width(tokens), []
     moments = {}
-    for module, found in second_moments(runner, peft, examples, inputs=keep == "full").items():
-        units = block_diagonal(found.units, width)
+    for module, found in second_moments(runner, peft, examples, inputs=keep == "full", spread=True).items():
+        moments[module] = Moments(units=block_diagonal(found.units, width), mean=found.mean, variance=found.variance)
         if keep == "units":
-            moments[module] = Moments(units=units, mean=found.mean, variance=found.variance)
             continue
         inputs: Gram = PackedGram.of(found.inputs, width)
         if rank:
             exact, inputs = inputs.dense(), LowRankGram.of(inputs.dense(), rank)
             errors.append(inputs.error(exact))
-        mean = found.inputs[-1, :-1].contiguous()
         gate = gate_of(found.inputs, retain[module].inputs)
-        moments[module] = Moments(units=units, gate=gate, mean=mean, variance=found.variance, inputs=inputs)
+        moments[module] = replace(moments[module], gate=gate, inputs=inputs)
     return LayerStatistics(tokens=tokens, moments=moments, error=max(errors) if errors else None)
 
 
