@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,12 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         EngineError: vLLM does not start.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    if settings.enforce_eager:
-        # vLLM compiles a few small functions even then, which needs a C++ compiler and costs seconds at start.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    # vLLM compiles a few small functions even in eager mode, which needs a C++ compiler and costs seconds at start.
+    with environment({"TORCHDYNAMO_DISABLE": "1"} if settings.enforce_eager else {}):
+        return _start(settings)
+
+
+def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -65,6 +70,24 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         return AsyncLLM.from_vllm_config(config)
     except (RuntimeError, OSError) as error:
         raise EngineError(f"vLLM does not start: {error}; its own messages above say why") from error
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Hold environment variables that are not set yet, for the processes started meanwhile, and no longer.
+
+    The rest of this process may compile for itself, and must not find its compiler switched off by an engine.
+
+    Args:
+        variables: Values by name; a variable that is set already keeps its value.
+    """
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
 
 
 def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:

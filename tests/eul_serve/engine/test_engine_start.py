@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import MANAGER, check_isolation, check_model, check_report
+from eul_serve.engine.start import MANAGER, check_isolation, check_model, check_report, create_llm, environment
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
 from eul_serve.format.weights import LayerWeights
 
@@ -244,3 +245,22 @@ def test_messages_without_a_template_or_against_it_are_refused(tiny_model: Path)
     prompts._tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template; send the prompt as text"):
         prompts.encode(message)
+
+
+def test_variables_for_the_workers_end_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EUL_SET", "mine")
+    monkeypatch.delenv("EUL_NEW", raising=False)
+    with pytest.raises(EngineError), environment({"EUL_SET": "theirs", "EUL_NEW": "1"}):
+        assert (os.environ["EUL_SET"], os.environ["EUL_NEW"]) == ("mine", "1")
+        raise EngineError("the start failed")
+    assert os.environ["EUL_SET"] == "mine"
+    assert "EUL_NEW" not in os.environ
+
+
+def test_an_engine_in_eager_mode_leaves_this_process_its_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    with pytest.raises(InputError, match="engine settings"):
+        create_llm(EngineSettings(model=tmp_path))  # no model: vLLM refuses it, after the variable was set
+    assert "TORCHDYNAMO_DISABLE" not in os.environ
