@@ -132,9 +132,7 @@ class Evaluator:
             What was measured, the base model first and a twin last.
         """
         names = sorted(self._views, key=lambda name: (name != BASE, name == TWIN))
-        strange = {
-            name: strangeness(systems, self._rows, self._answers[name], self._cache, self._tick) for name in names
-        }
+        strange = self._strangeness(systems, names)
         rows = [
             RowResult(
                 set=chosen.name,
@@ -165,6 +163,13 @@ class Evaluator:
                 name: self._agreement(systems, name) for name in names if self._answered[name] == SERVER
             },
         )
+
+    def _strangeness(self, systems: Systems, names: Sequence[str]) -> dict[str, list[float]]:
+        """Return how strange each system's answers are; all are read together, so that a question is read once."""
+        rows, answers = self._rows * len(names), [text for name in names for text in self._answers[name]]
+        found = strangeness(systems, rows, answers, self._cache, self._tick)
+        each = len(self._rows)
+        return {name: found[place * each : (place + 1) * each] for place, name in enumerate(names)}
 
     def _agreement(self, systems: Systems, name: str) -> dict[str, Any]:
         return agreement(systems, name, self._rows, self._answers[name], self._tokens, self._cache, self._tick)
