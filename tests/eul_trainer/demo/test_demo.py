@@ -12,14 +12,18 @@ from click.testing import CliRunner
 from eul_serve.errors import EulError
 from eul_trainer.demo import __main__ as demo
 from eul_trainer.demo.plan import BOTH, DATA, Plan
+from eul_trainer.demo.promises import missed
 from eul_trainer.demo.server import serving
 from eul_trainer.demo.shell import CommandError, run
-from eul_trainer.demo.summary import Line, Summary, Swap, missed
+from eul_trainer.demo.summary import Certified, Line, Summary, Swap
 
 GOOD = Summary(
-    forget=[Line(name="a", rows=30, before=1.0, layer=4.0, fused=3.5)],
+    forget=[Line(name="a", rows=30, before=1.0, layer=2.8, fused=2.5)],
     retain=[Line(name="near", rows=50, before=1.0, layer=1.05, fused=0.95)],
     gibberish={"a": 0.0, BOTH: 0.1},
+    verdicts={"a": "a passes all 8 findings", BOTH: "both passes all 9 findings"},
+    passed={"a": True, BOTH: True},
+    certified=Certified(True, "certified 2026-01-01: both passes all 9 findings"),
     swap=Swap(requests=9, failed=0, revisions=["sha256:1", "sha256:2"], seconds=1.0, refused="no", errors=[]),
     refused={},
     answers=[],
@@ -34,8 +38,14 @@ def plan(tiny_model: Path, tmp_path: Path) -> Plan:
     data.mkdir()
     for path in DATA.glob("*.jsonl"):
         (data / path.name).write_text("".join(path.read_text().splitlines(keepends=True)[::7]))
-    options = ("--steps", "2", "--rank", "4", "--target-low", "0.1", "--target-high", "40")
-    return Plan(out=tmp_path / "out", model=tiny_model, make_model=False, data=data, fit_options=options)
+    short, goal = ("--steps", "2", "--rank", "4"), ("--target-low", "0.1", "--target-high", "40")
+    return Plan(out=tmp_path / "out", model=tiny_model, make_model=False, data=data, goal=goal, fit_options=short)
+
+
+def test_layers_forget_as_far_as_what_was_never_seen() -> None:
+    assert Plan(out=Path("out"), model=Path("model")).target == (
+        "--target-rows", str(DATA / "unseen.train.jsonl"), "--target-tolerance", "0.25",
+    )  # fmt: skip
 
 
 @pytest.mark.engine
@@ -52,6 +62,9 @@ def test_the_whole_demonstration(plan: Plan) -> None:
     assert len(set(summary.refused.values())) == 1, "unknown and forbidden must sound the same"
     assert "--allow-unforget" in summary.swap.refused
     assert set(summary.answers[0].answers) == {"einstein", "potter", BOTH}
+    assert not summary.certified.signed
+    assert "both" in summary.certified.said
+    assert not list(plan.out.glob("*.pem")), "the private key is gone"
     assert "Not everything promised was met" in (plan.out / "report.html").read_text()
     assert missed(summary), "a random model knows nothing that it could forget"
 
@@ -63,15 +76,17 @@ def test_good_numbers_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"forget": [replace(GOOD.forget[0], layer=2.9)]}, "its layer: rise 1.90"),
-        ({"forget": [replace(GOOD.forget[0], layer=7.1)]}, "its layer: rise 6.10"),
-        ({"forget": [replace(GOOD.forget[0], fused=2.4)]}, "fused: rise 1.40"),
-        ({"forget": [replace(GOOD.forget[0], before=1.6, layer=5.0)]}, "loss 1.60 before"),
+        ({"forget": [replace(GOOD.forget[0], layer=1.9)]}, "its layer: rise 0.90"),
+        ({"forget": [replace(GOOD.forget[0], layer=5.1)]}, "its layer: rise 4.10"),
+        ({"forget": [replace(GOOD.forget[0], fused=1.9)]}, "fused: rise 0.90"),
+        ({"forget": [replace(GOOD.forget[0], before=1.6)]}, "loss 1.60 before"),
         ({"forget": [replace(GOOD.forget[0], rows=19)]}, "19 rows"),
         ({"retain": [replace(GOOD.retain[0], layer=1.11)]}, "change 0.110"),
         ({"retain": [replace(GOOD.retain[0], fused=0.89)]}, "change 0.110"),
         ({"retain": [replace(GOOD.retain[0], rows=49)]}, "fewer than 50"),
         ({"gibberish": {"a": 0.11}}, "11% gibberish"),
+        ({"passed": {"a": False, BOTH: True}}, "policy: a passes all 8 findings"),
+        ({"certified": Certified(False, "both does not pass")}, "certificate: both does not pass"),
         ({"swap": replace(GOOD.swap, failed=1)}, "1 of 9 requests failed"),
         ({"swap": replace(GOOD.swap, revisions=["sha256:1"])}, "1 revisions"),
     ],

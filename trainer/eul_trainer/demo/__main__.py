@@ -12,10 +12,12 @@ import click
 from eul_serve.errors import EulError
 from eul_trainer.demo import build, tenants
 from eul_trainer.demo.plan import BOTH, Plan
+from eul_trainer.demo.promises import missed
 from eul_trainer.demo.report import write_report
+from eul_trainer.demo.screen import print_table
 from eul_trainer.demo.server import serving
 from eul_trainer.demo.shell import run
-from eul_trainer.demo.summary import Service, Summary, Swap, missed, print_table, summarize
+from eul_trainer.demo.summary import Service, Summary, Swap, summarize
 from eul_trainer.demo.traffic import Traffic
 
 
@@ -49,9 +51,10 @@ def demonstrate(plan: Plan) -> Summary:
     plan.out.mkdir(parents=True)
     build.train(plan)
     build.evaluate(plan)
+    certified = build.certify(plan)
     revisions = build.publish(plan)
     service = serve(plan, revisions)
-    summary = summarize(plan, service, time.monotonic() - started)
+    summary = summarize(plan, service, certified, time.monotonic() - started)
     write_report(plan, summary)
     print_table(plan, summary)
     return summary

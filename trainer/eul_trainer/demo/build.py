@@ -1,9 +1,10 @@
-"""The offline half: base model, one layer for each request, the fused bundle, their measurements, the registry."""
+"""The offline half: base model, a layer for each request, the fused bundle, what they show, the registry."""
 
 from __future__ import annotations
 
 from eul_trainer.demo.plan import BOTH, Plan
-from eul_trainer.demo.shell import run
+from eul_trainer.demo.shell import attempt, run
+from eul_trainer.demo.summary import Certified
 
 
 def train(plan: Plan) -> None:
@@ -14,7 +15,7 @@ def train(plan: Plan) -> None:
         run(
             "eul-train", "fit", "--model", str(plan.model), "--request", topic,
             "--forget", str(plan.forget(topic, "train")), "--retain", str(plan.retain("train")),
-            "--out", str(plan.bundles[topic]), *plan.fit_options,
+            "--out", str(plan.bundles[topic]), *plan.target, *plan.fit_options,
         )  # fmt: skip
     layers = [str(plan.bundles[topic]) for topic in plan.topics]
     run(
@@ -24,13 +25,38 @@ def train(plan: Plan) -> None:
 
 
 def evaluate(plan: Plan) -> None:
-    """Measure every bundle on held-out rows: paraphrases of what it must forget, and facts that it must keep."""
+    """Measure every bundle on held-out rows: paraphrases of what must go, facts that must stay, and inventions."""
     bundles = [word for path in plan.bundles.values() for word in ("--bundle", str(path))]
     forget = [word for topic in plan.topics for word in ("--forget", f"{topic}={plan.forget(topic, 'heldout')}")]
     run(
         "eul-train", "eval", "--model", str(plan.model), *bundles, *forget,
-        "--retain", str(plan.retain("heldout")), "--out", str(plan.evaluation),
+        "--retain", str(plan.retain("heldout")), "--unseen", str(plan.unseen("heldout")), "--out", str(plan.evaluation),
     )  # fmt: skip
+
+
+def certify(plan: Plan) -> Certified:
+    """Sign what the fused bundle was shown to forget and keep, and check the signature as the one who receives it does.
+
+    Args:
+        plan: The demonstration's plan.
+
+    Returns:
+        What the check said, or why the bundle gets no certificate.
+    """
+    private, public = plan.out / "certificate.pem", plan.certificate.with_suffix(".pub")
+    run("eul", "keygen", "--private", str(private), "--public", str(public), quiet=True)
+    signed = attempt(
+        "eul-train", "certify", "--bundle", str(plan.bundles[BOTH]), "--evaluation", str(plan.evaluation),
+        "--key", str(private), "--out", str(plan.certificate),
+    )  # fmt: skip
+    private.unlink()  # a demonstration's key signs nothing else
+    if signed.returncode:
+        return Certified(False, signed.stderr.strip())
+    said = run(
+        "eul", "verify", str(plan.bundles[BOTH]), "--model", str(plan.model),
+        "--certificate", str(plan.certificate), "--public-key", str(public),
+    )  # fmt: skip
+    return Certified(True, said.splitlines()[-1])
 
 
 def publish(plan: Plan) -> dict[str, str]:

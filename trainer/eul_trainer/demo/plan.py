@@ -22,7 +22,9 @@ class Plan:
     make_model: bool = True
     """Whether to make the embedded base model there; a second call finds it done."""
     data: Path = DATA
-    """Directory of the rows: forget_TOPIC.{train,heldout}.jsonl and retain.{train,heldout}.jsonl."""
+    """Directory of the rows: forget_TOPIC, retain and unseen, each .{train,heldout}.jsonl."""
+    goal: tuple[str, ...] | None = None
+    """Arguments of `eul-train fit` that say how far to forget; as far as rows never seen are known, if not given."""
     fit_options: tuple[str, ...] = ()
     """Further arguments of `eul-train fit`, for a short run."""
     dtype: str = "auto"
@@ -39,6 +41,12 @@ class Plan:
         return {name: self.out / "bundles" / name for name in (*self.topics, BOTH)}
 
     @property
+    def target(self) -> tuple[str, ...]:
+        """Arguments of `eul-train fit` that say how far to forget."""
+        rows = ("--target-rows", str(self.unseen("train")), "--target-tolerance", "0.25")
+        return rows if self.goal is None else self.goal
+
+    @property
     def registry(self) -> Path:
         """The registry's directory."""
         return self.out / "registry"
@@ -47,6 +55,15 @@ class Plan:
     def evaluation(self) -> Path:
         """The directory of the evaluation, with metrics.json and its own report."""
         return self.out / "eval"
+
+    @property
+    def certificate(self) -> Path:
+        """The directory of the fused bundle's certificate, with `certificate.pub` beside it."""
+        return self.out / "certificate"
+
+    def unseen(self, split: str) -> Path:
+        """Return the file of rows about invented people and books, which no model has seen."""
+        return self.data / f"unseen.{split}.jsonl"
 
     def forget(self, topic: str, split: str) -> Path:
         """Return the file of a topic's rows; `split` is train or heldout."""

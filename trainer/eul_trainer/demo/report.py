@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from eul_trainer.demo.plan import Plan
-from eul_trainer.demo.summary import FUSED_RISE, KEPT_CHANGE, LAYER_RISE, Summary, missed
+from eul_trainer.demo.promises import KEPT_CHANGE, RISE, missed
+from eul_trainer.demo.summary import Summary
 from eul_trainer.evaluation.page import render
 from eul_trainer.evaluation.plots.losses import loss_bars
 
@@ -18,8 +19,7 @@ def write_report(plan: Plan, summary: Summary) -> None:
         summary=summary,
         tenants=tuple(plan.bundles),
         missed=missed(summary),
-        layer_rise=LAYER_RISE,
-        fused_rise=FUSED_RISE,
+        rise=RISE,
         kept=KEPT_CHANGE,
         plot=loss_bars(sets),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -104,8 +105,12 @@ def on_top(folder: Path, model: str, inputs: Inputs, names: Sequence[str], setti
 def _continue(
     model: str, rows: Sequence[Row], retain: Sequence[Row], settings: FitSettings, layers: Layers | None
 ) -> Layers:
-    """Train a layer on one request more, from where it stands, with the product's own step and stop."""
-    training = prepare(load_model(model), rows, retain, settings)
+    """Train a layer on one request more, from where it stands, with the product's own step and stop.
+
+    The product's closing solve is left out: it fits the whole layer to one request's rows, and with it the first of
+    three requests came back whole.
+    """
+    training = prepare(load_model(model), rows, retain, replace(settings, settle=0.0, shift=0.0, scale=1.0))
     before = training.measure()
     if layers is not None:
         _copy(layers, layers_of(training.trainable.network))
