@@ -30,7 +30,7 @@ def evaluate(plan: Plan) -> None:
     forget = [word for topic in plan.topics for word in ("--forget", f"{topic}={plan.forget(topic, 'heldout')}")]
     run(
         "eul-train", "eval", "--model", str(plan.model), *bundles, *forget,
-        "--retain", str(plan.retain("heldout")), "--unseen", str(plan.unseen("heldout")), "--out", str(plan.evaluation),
+        "--retain", str(plan.retain("heldout")), "--unseen", str(plan.unseen), "--out", str(plan.evaluation),
     )  # fmt: skip
 
 
