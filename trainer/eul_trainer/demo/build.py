@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eul_trainer.demo.plan import BOTH, Plan
-from eul_trainer.demo.shell import attempt, run
+from eul_trainer.demo.shell import CommandError, run
 from eul_trainer.demo.summary import Certified
 
 
@@ -45,13 +45,15 @@ def certify(plan: Plan) -> Certified:
     """
     private, public = plan.out / "certificate.pem", plan.certificate.with_suffix(".pub")
     run("eul", "keygen", "--private", str(private), "--public", str(public), quiet=True)
-    signed = attempt(
-        "eul-train", "certify", "--bundle", str(plan.bundles[BOTH]), "--evaluation", str(plan.evaluation),
-        "--key", str(private), "--out", str(plan.certificate),
-    )  # fmt: skip
-    private.unlink()  # a demonstration's key signs nothing else
-    if signed.returncode:
-        return Certified(False, signed.stderr.strip())
+    try:
+        run(
+            "eul-train", "certify", "--bundle", str(plan.bundles[BOTH]), "--evaluation", str(plan.evaluation),
+            "--key", str(private), "--out", str(plan.certificate), quiet=True,
+        )  # fmt: skip
+    except CommandError as error:
+        return Certified(False, str(error))
+    finally:
+        private.unlink()  # a demonstration's key signs nothing else
     said = run(
         "eul", "verify", str(plan.bundles[BOTH]), "--model", str(plan.model),
         "--certificate", str(plan.certificate), "--public-key", str(public),
