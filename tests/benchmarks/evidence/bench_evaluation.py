@@ -1,7 +1,7 @@
 """Rows per second of the full TOFU evaluation, against one row at a time as the published scripts do it, in one run.
 
     python tests/benchmarks/evidence/bench_evaluation.py --model MODEL --bundle DIR --data ../shared/data/tofu \
-        [--chunks 2] [--rows 32] [--tokens 64] [--threads N] [--seed 0] [--out docs/benchmarks/evidence]
+        [--chunks 2] [--rows 48] [--tokens 64] [--threads N] [--seed 0] [--out docs/benchmarks/evidence]
 
 product  the evaluator of `eul-train eval`, base model and bundle together
 plain    one row at a time (evaluating/plain.py, which says what each piece stands for)
@@ -51,7 +51,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--chunks", type=int, default=2)
-    parser.add_argument("--rows", type=int, default=32, help="rows of a chunk")
+    parser.add_argument("--rows", type=int, default=48, help="rows of a chunk")
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--seed", type=int, default=0)
