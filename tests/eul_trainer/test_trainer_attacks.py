@@ -301,3 +301,27 @@ def test_attack_prompts_writes_what_every_way_of_asking_brings_back(
     assert set(by_name["plain"]["systems"]) == {"base", "layer", "twin"}
     losses = {name: attack["systems"]["base"]["loss"] for name, attack in by_name.items()}
     assert len({round(loss, 4) for loss in losses.values()}) > 5  # they ask differently
+
+
+def test_another_bundle_or_none_answers_in_the_place_of_the_right_one(
+    tiny_model: Path, other_model: Path, data: Path, make_bundle: Callable[..., Bundle], tmp_path: Path,
+    trainer: RunTrainer,
+) -> None:  # fmt: skip
+    layer = make_bundle(tmp_path / "layer", tiny_model, scale=1.0)
+    other = make_bundle(tmp_path / "layer-2", tiny_model, scale=1.0, seed=5, requests=("other",))
+    line = ["attack", "replacing", "--model", tiny_model, "--bundle", layer.path, "--forget", data / "first.jsonl",
+            "--twin", other_model, "--answer-tokens", "2", "--cache", tmp_path / "cache"]  # fmt: skip
+    found = trainer(*line, "--other", other.path, "--out", tmp_path / "attacked")
+    by_name = {attack["name"]: attack for attack in found["attacks"]}
+    assert [(name, attack["budget"]) for name, attack in by_name.items()] == [
+        ("plain", 0), ("off", 1), ("layer-2 instead", 1),
+    ]  # fmt: skip
+    assert set(found["systems"]) == {"base", "layer", "layer-2"}
+    systems = {name: attack["systems"] for name, attack in by_name.items()}
+    assert all(set(shown) == {"base", "layer", "twin"} for shown in systems.values())
+    assert len({shown["base"]["loss"] for shown in systems.values()}) == 1
+    assert systems["off"]["layer"] == systems["off"]["base"] != systems["plain"]["layer"]
+    alone = trainer("attack", "replacing", *line[2:4], "--bundle", other.path, *line[6:],
+                    "--out", tmp_path / "alone")["attacks"]  # fmt: skip
+    assert [attack["name"] for attack in alone] == ["plain", "off"]
+    assert systems["layer-2 instead"]["layer"] == alone[0]["systems"]["layer-2"]

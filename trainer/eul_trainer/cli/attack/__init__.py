@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from eul_trainer.cli.attack import choosing, prompts, relearning, rounding, sampling
+from eul_trainer.cli.attack import choosing, prompts, relearning, replacing, rounding, sampling
 
 
 @click.group(name="attack")
@@ -21,5 +21,5 @@ def command() -> None:
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
 
 
-for file in (prompts, choosing, sampling, rounding, relearning):
+for file in (prompts, choosing, sampling, replacing, rounding, relearning):
     command.add_command(file.command)
