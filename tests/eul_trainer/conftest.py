@@ -15,6 +15,7 @@ import pytest
 
 from eul_trainer.cli.main import run
 
+BENCHES = Path(__file__).resolve().parents[1] / "benchmarks"
 WORDS = ("red", "blue", "green", "tree", "house", "river", "stone", "cloud", "bird", "fish")
 
 # The tiny model is random: its answer loss is about 7.4 nats, the entropy of its guesses. With these settings a layer
@@ -23,6 +24,13 @@ FAST = ("--target-low", "8.5", "--target-high", "9.5", "--learning-rate", "0.05"
 
 Rows = list[dict[str, Any]]
 RunTrainer = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def benches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmarks' folders on the path, as when a script there is started."""
+    for folder in ("trainer", "evidence"):
+        monkeypatch.syspath_prepend(str(BENCHES / folder))
 
 
 @pytest.fixture(autouse=True)

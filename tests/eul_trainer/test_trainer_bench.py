@@ -14,16 +14,8 @@ import pytest
 from eul_trainer.records import read_rows
 from eul_trainer.request import request_for, write_requests
 
-BENCHES = Path(__file__).resolve().parents[1] / "benchmarks" / "trainer"
-
 # As FAST of conftest.py: the random model's answer loss is about 7.4 nats.
 FIT = ("target_low=8.5", "target_high=9.5", "learning_rate=0.05", "steps=12", 'refusal=""', "rank=4")
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmarks' folder on the path, as when a script there is started."""
-    monkeypatch.syspath_prepend(str(BENCHES))
 
 
 @pytest.fixture(scope="module")

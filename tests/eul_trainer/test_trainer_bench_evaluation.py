@@ -19,13 +19,6 @@ RESULTS = ROOT / "docs" / "benchmarks" / "evidence"
 
 
 @pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark's folders on the path, as when the script is started."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks" / "trainer"))
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks" / "evidence"))
-
-
-@pytest.fixture
 def tofu(tmp_path: Path) -> Path:
     """The four files that TOFU's evaluation reads, in small."""
     folder = tmp_path / "tofu"

@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 
-BENCHES = Path(__file__).resolve().parents[1] / "benchmarks"
-AUTHOR_ROWS = 20
+from eul_trainer.data.tofu_files import AUTHOR_ROWS
+
 # As FAST of conftest.py: a few large steps of a random model.
 FIT = ("--learning-rate", "0.05", "--steps", "4", "--refusal", "", "--rank", "4")
-
-
-@pytest.fixture
-def benches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmarks' folders on the path, as when a script there is started."""
-    for folder in ("trainer", "evidence"):
-        monkeypatch.syspath_prepend(str(BENCHES / folder))
 
 
 @pytest.fixture

@@ -15,15 +15,14 @@ from eul_trainer.demo.plan import BOTH, DATA, Plan
 from eul_trainer.demo.promises import missed
 from eul_trainer.demo.server import serving
 from eul_trainer.demo.shell import CommandError, run
-from eul_trainer.demo.summary import Certified, Line, Summary, Swap
+from eul_trainer.demo.summary import Judged, Line, Summary, Swap
 
 GOOD = Summary(
     forget=[Line(name="a", rows=30, before=1.0, layer=2.8, fused=2.5)],
     retain=[Line(name="near", rows=50, before=1.0, layer=1.05, fused=0.95)],
     gibberish={"a": 0.0, BOTH: 0.1},
-    verdicts={"a": "a passes all 8 findings", BOTH: "both passes all 9 findings"},
-    passed={"a": True, BOTH: True},
-    certified=Certified(True, "certified 2026-01-01: both passes all 9 findings"),
+    verdicts={"a": Judged(True, "a passes all 8 findings"), BOTH: Judged(True, "both passes all 9 findings")},
+    certified=Judged(True, "certified 2026-01-01: both passes all 9 findings"),
     swap=Swap(requests=9, failed=0, revisions=["sha256:1", "sha256:2"], seconds=1.0, refused="no", errors=[]),
     refused={},
     answers=[],
@@ -56,7 +55,7 @@ def test_the_whole_demonstration(plan: Plan) -> None:
     assert len(set(summary.refused.values())) == 1, "unknown and forbidden must sound the same"
     assert "--allow-unforget" in summary.swap.refused
     assert set(summary.answers[0].answers) == {"einstein", "potter", BOTH}
-    assert not summary.certified.signed
+    assert not summary.certified.passed
     assert "both" in summary.certified.said
     assert not list(plan.out.glob("*.pem")), "the private key is gone"
     assert "Not everything promised was met" in (plan.out / "report.html").read_text()
@@ -79,8 +78,8 @@ def test_good_numbers_are_accepted() -> None:
         ({"retain": [replace(GOOD.retain[0], fused=0.89)]}, "change 0.110"),
         ({"retain": [replace(GOOD.retain[0], rows=49)]}, "fewer than 50"),
         ({"gibberish": {"a": 0.11}}, "11% gibberish"),
-        ({"passed": {"a": False, BOTH: True}}, "policy: a passes all 8 findings"),
-        ({"certified": Certified(False, "both does not pass")}, "certificate: both does not pass"),
+        ({"verdicts": {"a": Judged(False, "a passes all 8 findings")}}, "policy: a passes all 8 findings"),
+        ({"certified": Judged(False, "both does not pass")}, "certificate: both does not pass"),
         ({"swap": replace(GOOD.swap, failed=1)}, "1 of 9 requests failed"),
         ({"swap": replace(GOOD.swap, revisions=["sha256:1"])}, "1 revisions"),
     ],

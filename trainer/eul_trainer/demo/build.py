@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eul_trainer.demo.plan import BOTH, Plan
 from eul_trainer.demo.shell import CommandError, run
-from eul_trainer.demo.summary import Certified
+from eul_trainer.demo.summary import Judged
 
 
 def train(plan: Plan) -> None:
@@ -34,7 +34,7 @@ def evaluate(plan: Plan) -> None:
     )  # fmt: skip
 
 
-def certify(plan: Plan) -> Certified:
+def certify(plan: Plan) -> Judged:
     """Sign what the fused bundle was shown to forget and keep, and check the signature as the one who receives it does.
 
     Args:
@@ -51,14 +51,14 @@ def certify(plan: Plan) -> Certified:
             "--key", str(private), "--out", str(plan.certificate), quiet=True,
         )  # fmt: skip
     except CommandError as error:
-        return Certified(False, str(error))
+        return Judged(False, str(error))
     finally:
         private.unlink()  # a demonstration's key signs nothing else
     said = run(
         "eul", "verify", str(plan.bundles[BOTH]), "--model", str(plan.model),
         "--certificate", str(plan.certificate), "--public-key", str(public),
     )  # fmt: skip
-    return Certified(True, said.splitlines()[-1])
+    return Judged(True, said.splitlines()[-1])
 
 
 def publish(plan: Plan) -> dict[str, str]:

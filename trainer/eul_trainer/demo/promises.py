@@ -46,10 +46,10 @@ def _missed_verdicts(summary: Summary) -> Iterator[str]:
     for name, share in summary.gibberish.items():
         if share > GIBBERISH:
             yield f"{name}: {share:.0%} gibberish answers, promised at most {GIBBERISH:.0%}"
-    for name, passed in summary.passed.items():
-        if not passed:
-            yield f"policy: {summary.verdicts[name]}"
-    if not summary.certified.signed:
+    for verdict in summary.verdicts.values():
+        if not verdict.passed:
+            yield f"policy: {verdict.said}"
+    if not summary.certified.passed:
         yield f"certificate: {summary.certified.said}"
 
 

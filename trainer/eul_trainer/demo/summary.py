@@ -29,13 +29,13 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Certified:
-    """What became of the fused bundle's certificate."""
+class Judged:
+    """What the policy made of a bundle, or the check of a certificate."""
 
-    signed: bool
-    """Whether there is one."""
+    passed: bool
+    """Whether it passed."""
     said: str
-    """What checking it said, or why it was refused."""
+    """What was said of it, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +78,9 @@ class Summary:
     """One line for each group of retained rows."""
     gibberish: dict[str, float]
     """Highest share of gibberish answers over the sets, by bundle."""
-    verdicts: dict[str, str]
-    """What the policy says of each bundle, in a sentence."""
-    passed: dict[str, bool]
-    """Whether each bundle passes the policy."""
-    certified: Certified
+    verdicts: dict[str, Judged]
+    """What the policy says of each bundle."""
+    certified: Judged
     """The fused bundle's certificate."""
     swap: Swap
     """The swap under load."""
@@ -94,7 +92,7 @@ class Summary:
     """Wall time of the whole demonstration."""
 
 
-def summarize(plan: Plan, service: Service, certified: Certified, seconds: float) -> Summary:
+def summarize(plan: Plan, service: Service, certified: Judged, seconds: float) -> Summary:
     """Gather the numbers and write `summary.json`.
 
     Args:
@@ -113,8 +111,7 @@ def summarize(plan: Plan, service: Service, certified: Certified, seconds: float
         forget=[_forget(found) for found in sets if found["kind"] == "forget"],
         retain=[_retain(plan, name, group) for name, group in groups.items()],
         gibberish={name: max(found["systems"][name]["gibberish"] for found in sets) for name in plan.bundles},
-        verdicts={name: verdicts[name]["sentence"] for name in plan.bundles},
-        passed={name: verdicts[name]["passed"] for name in plan.bundles},
+        verdicts={name: Judged(verdicts[name]["passed"], verdicts[name]["sentence"]) for name in plan.bundles},
         certified=certified,
         swap=service.swap,
         refused=service.refused,
