@@ -44,10 +44,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from vllm.config import VllmConfig
+from vllm.distributed.parallel_state import get_tp_group
 from vllm.lora.layers import BaseLayerWithLoRA, LoRAMapping, LoRAMappingType
 from vllm.lora.lora_model import LoRAModel
 from vllm.lora.model_manager import LRUCacheLoRAModelManager
@@ -67,6 +68,7 @@ __all__ = [
     "LoRARequest",
     "SamplingParams",
     "VllmConfig",
+    "agree",
     "delta_outputs",
     "feed_forward_modules",
     "final_outputs",
@@ -78,6 +80,7 @@ __all__ = [
     "stop_llm",
 ]
 
+_Value = TypeVar("_Value")
 _FEED_FORWARD = re.compile(r"(.*\.)?\d+\.(mlp|feed_forward|ffn)")
 
 
@@ -101,6 +104,13 @@ def feed_forward_modules(manager: LRUCacheLoRAModelManager) -> dict[str, torch.n
 def missing_prefixes(model: torch.nn.Module) -> tuple[str, ...]:
     """Return the paths of blocks that another rank of the pipeline holds."""
     return tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, PPMissingLayer))
+
+
+def agree(value: _Value) -> _Value:
+    """Return the first tensor-parallel rank's value in every rank; called by all of them together."""
+    group = get_tp_group()
+    agreed: _Value = group.broadcast_object(value, src=0) if group.world_size > 1 else value
+    return agreed
 
 
 def map_module(model: torch.nn.Module, name: str) -> str:

@@ -51,13 +51,11 @@ class UnlearningLayer(BaseLayerWithLoRA):  # type: ignore[misc]  # vLLM is not t
             step: The rows to use instead of the running batch's.
         """
         step = step or self.step
-        if not step.groups:
+        if not step.runs:
             return  # no bundle in the batch
         flat = output if output.dim() == 2 else output.view(-1, output.shape[-1])
-        if step.mask is None:
-            self.slots.apply(flat, step)
-        else:
-            self.slots.apply_fixed_shape(flat, step.mask)
+        for run in step.runs:
+            run(flat, self.slots)
 
     def set_lora(self, index: int, lora_a: LayerWeights, lora_b: None = None) -> None:
         """Take up a bundle's layer; the argument names are vLLM's."""

@@ -59,7 +59,9 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
                 continue  # another rank of the pipeline holds this block
             _check_module(manager.layers, path_here, layer)
             loras[path_here] = SlotWeights(cast_layer(layer, self.lora_config.lora_dtype, module))
-        return BundleModel(lora_request.lora_int_id, bundle.config.rank, loras)
+        loaded = BundleModel(lora_request.lora_int_id, bundle.config.rank, loras)
+        loaded.activation = bundle.config.activation
+        return loaded
 
 
 def _check_module(layers: dict[str, UnlearningLayer], module: str, weights: LayerWeights) -> None:

@@ -12,12 +12,16 @@ from eul_serve.engine.compat import (
     LoRAMappingType,
     LoRAModel,
     LRUCacheLoRAModelManager,
+    agree,
     feed_forward_modules,
     missing_prefixes,
 )
+from eul_serve.engine.kernels.measure import Bounds, measure_kernels
+from eul_serve.engine.kernels.table import KernelTable
 from eul_serve.engine.layer import UnlearningLayer
 from eul_serve.engine.plugin import PLUGIN_VERSION
 from eul_serve.engine.settings import WorkerSettings
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
 from eul_serve.engine.step import Step
 from eul_serve.errors import EngineError, InputError
@@ -26,6 +30,9 @@ from eul_serve.format.weights import LayerWeights
 
 class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
     """A bundle as vLLM's caches hold it."""
+
+    activation = "relu"
+    """Name of the layers' activation."""
 
 
 class WarmUpModel(BundleModel):
@@ -72,8 +79,7 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         if not found and not missing_prefixes(self.model):
             raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
         slots, device = self.lora_slots, torch.device(self.device)
-        fixed_shape = device.type == "cuda" and not self.eager
-        self.step = Step(slots, self.max_num_batched_tokens, device, fixed_shape=fixed_shape)
+        self.step = self._make_step(slots, device)
         for path, module in found.items():
             weights = Slots(slots, self.lora_config.max_lora_rank, self.width, self.lora_config.lora_dtype, device)
             layer = UnlearningLayer(path, module, weights, self.step)
@@ -81,6 +87,19 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             setattr(self.model.get_submodule(parent), name, layer)
             self.register_module(path, layer)
             self.layers[path] = layer
+
+    def _make_step(self, slots: int, device: torch.device) -> Step:
+        """Return the step of all blocks, with the kernels that are the fastest here."""
+        rank, tokens = self.lora_config.max_lora_rank, self.max_num_batched_tokens
+        kernels = None
+        if device.type == "cpu":
+            bounds = Bounds(
+                slots=slots, max_rank=rank, max_tokens=tokens, width=self.width, dtype=self.lora_config.lora_dtype
+            )
+            # Ranks of one model must compute alike: each holds the same residual stream.
+            kernels = KernelTable(agree(measure_kernels(bounds).fastest))
+        fixed_shape = device.type == "cuda" and not self.eager
+        return Step(SlotTable(slots, rank, device), tokens, device, kernels=kernels, fixed_shape=fixed_shape)
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""
@@ -94,6 +113,25 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             self._registered_adapters[lora.id] = lora
         else:
             super()._add_adapter(lora)
+
+    def activate_adapter(self, lora_id: int) -> bool:
+        """Bring an adapter into a slot, and note there what bundle it is.
+
+        Args:
+            lora_id: Id of an adapter in host memory.
+
+        Returns:
+            Whether it was not in a slot before.
+        """
+        if not super().activate_adapter(lora_id):
+            return False
+        adapter, slot = self._registered_adapters[lora_id], self.lora_index_to_id.index(lora_id)
+        if isinstance(adapter, BundleModel):
+            self.step.table.take(slot, adapter.rank, adapter.activation)
+        else:
+            self.step.table.free(slot)
+        self._last_rows = None  # the slot's rank may be another now
+        return True
 
     def pin_adapter(self, lora_id: int) -> bool:
         """Pin an adapter; a bundle in host memory alone, so that more can be resident than there are slots."""

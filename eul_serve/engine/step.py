@@ -7,26 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-Rows = slice | torch.Tensor
-"""Rows of one slot: a slice where they are neighbours, else their indices."""
+from eul_serve.engine.kernels.group import Group, Places, Run
+from eul_serve.engine.kernels.stacked import masked
+from eul_serve.engine.kernels.table import KernelTable
+from eul_serve.engine.slot_table import SlotTable
 
 
 class Step:
-    """The rows of the batch that is running now, grouped by slot."""
+    """The rows of the batch that is running now, grouped by slot, and what every block runs on them."""
 
-    def __init__(self, slots: int, max_tokens: int, device: torch.device, *, fixed_shape: bool) -> None:
+    def __init__(
+        self,
+        table: SlotTable,
+        max_tokens: int,
+        device: torch.device,
+        *,
+        kernels: KernelTable | None = None,
+        fixed_shape: bool = False,
+    ) -> None:
         """Make an empty step.
 
         Args:
-            slots: Bundles that can be in one batch.
+            table: Rank and activation by slot.
             max_tokens: Most rows of a batch.
             device: Where the rows' indices are needed.
+            kernels: Which kernel is the fastest for which shape; None takes the usual ones.
             fixed_shape: Keep a mask of constant address and shape, which recorded CUDA graphs read again.
         """
-        self.device = device
-        self.groups: tuple[tuple[int, Rows], ...] = ()
-        """Slot and rows of every bundle in the batch."""
-        self.mask = torch.zeros(max_tokens, slots, dtype=torch.bool, device=device) if fixed_shape else None
+        self.table, self.device = table, device
+        self.kernels = kernels or KernelTable({})
+        self.runs: tuple[Run, ...] = ()
+        """What every block runs, one after the other; empty where the batch has no bundle."""
+        self.mask = torch.zeros(max_tokens, len(table), dtype=torch.bool, device=device) if fixed_shape else None
         """Which row belongs to which slot, (max_tokens, slots)."""
 
     def set_rows(self, slot_of_row: Sequence[int]) -> None:
@@ -36,17 +48,51 @@ class Step:
             slot_of_row: The slot of every row, -1 for a row without a bundle.
         """
         slots = np.asarray(slot_of_row, dtype=np.int64)
-        self.groups = tuple(
-            (int(slot), self._rows(np.flatnonzero(slots == slot))) for slot in np.unique(slots) if slot >= 0
-        )
-        if self.mask is not None:
-            fresh = torch.zeros(self.mask.shape, dtype=torch.bool)
-            used = np.flatnonzero(slots >= 0)
-            fresh[torch.from_numpy(used), torch.from_numpy(slots[used])] = True
-            self.mask.copy_(fresh)
+        if self.mask is None:
+            groups = group_rows(slots, self.table, self.device)
+            self.runs = tuple(self.kernels.choose(group)(group) for group in groups)
+        else:
+            self._fill_mask(slots, self.mask)
 
-    def _rows(self, rows: np.ndarray) -> Rows:
-        first, end = int(rows[0]), int(rows[-1]) + 1
-        if end - first == len(rows):
-            return slice(first, end)
-        return torch.from_numpy(rows).to(self.device)
+    def _fill_mask(self, slots: np.ndarray, mask: torch.Tensor) -> None:
+        fresh = torch.zeros(mask.shape, dtype=torch.bool)
+        used = np.flatnonzero(slots >= 0)
+        fresh[torch.from_numpy(used), torch.from_numpy(slots[used])] = True
+        mask.copy_(fresh)
+        self.runs = (masked(self.table, mask),) if len(used) else ()
+
+
+def group_rows(slot_of_row: np.ndarray, table: SlotTable, device: torch.device) -> list[Group]:
+    """Group the slots of a batch by rank, activation and number of rows.
+
+    Args:
+        slot_of_row: The slot of every row, -1 for a row without a bundle, (rows).
+        table: Rank and activation by slot; a slot of rank 0 has no layer, and its rows are left out.
+        device: Where the indices are needed.
+
+    Returns:
+        Groups; each row with a layer is in exactly one.
+    """
+    order = np.argsort(slot_of_row, kind="stable")
+    slots, starts, counts = np.unique(slot_of_row[order], return_index=True, return_counts=True)
+    alike: dict[tuple[int, int, str], list[tuple[int, np.ndarray]]] = {}
+    for slot, start, count in zip(slots.tolist(), starts.tolist(), counts.tolist(), strict=True):
+        if slot >= 0 and (rank := table.ranks[slot]):
+            rows = order[start : start + count]
+            alike.setdefault((count, rank, table.activations[slot]), []).append((slot, rows))
+    return [_group(members, key, device) for key, members in alike.items()]
+
+
+def _group(members: list[tuple[int, np.ndarray]], key: tuple[int, int, str], device: torch.device) -> Group:
+    each, rank, activation = key
+    slots = np.array([slot for slot, _ in members])
+    rows = np.concatenate([part for _, part in members])
+    parts = tuple((slot, _places(part, device)) for slot, part in members)
+    return Group(_places(slots, device), _places(rows, device), parts, each, rank, activation)
+
+
+def _places(numbers: np.ndarray, device: torch.device) -> Places:
+    first, count = int(numbers[0]), len(numbers)
+    if np.array_equal(numbers, np.arange(first, first + count)):
+        return slice(first, first + count)
+    return torch.from_numpy(numbers).to(device)

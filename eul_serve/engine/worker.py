@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from eul_serve.engine.plugin import PLUGIN_VERSION
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.step import Step
 from eul_serve.format.weights import ACTIVATION_FUNCTIONS, LayerWeights
 
@@ -21,14 +22,16 @@ class WorkerExtension:
     model_runner: Any
 
     def eul_report(self) -> dict[str, Any]:
-        """Return the plugin's version, the manager's class, and the width of every wrapped module by its path."""
+        """Return the plugin's version, the manager's class, each wrapped module's width, and the kernels by shape."""
         manager = getattr(self.model_runner, "lora_manager", None)
         inner = getattr(manager, "_adapter_manager", None)
         layers = getattr(inner, "layers", {})
+        step = getattr(inner, "step", None)
         return {
             "plugin": PLUGIN_VERSION,
             "manager": f"{type(manager).__module__}.{type(manager).__qualname__}",
             "modules": {path: layer.slots.width for path, layer in layers.items()},
+            "kernels": {} if step is None else {str(shape): name for shape, name in step.kernels.fastest.items()},
         }
 
     def eul_check_layers(self) -> dict[str, float]:
@@ -61,7 +64,9 @@ def _difference(layer: Any, activation: str) -> float:  # noqa: ANN401  # the la
         draw(rank, slots.width) / slots.width**0.5, draw(slots.width, rank) / rank, draw(rank), activation
     )
     rows = draw(_ROWS, slots.width)
-    step = Step(len(slots.ranks), _ROWS, slots.down.device, fixed_shape=layer.step.mask is not None)
+    table = SlotTable(len(layer.step.table), slots.max_rank, slots.down.device)
+    table.take(0, rank, activation)
+    step = Step(table, _ROWS, slots.down.device, fixed_shape=layer.step.mask is not None)
     step.set_rows([0, -1, 0, 0, -1, 0])
     slots.put(0, weights)
     found = rows.clone()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from eul_serve.engine.layer import UnlearningLayer
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
 from eul_serve.engine.step import Step
 from eul_serve.errors import EngineError
@@ -17,8 +18,10 @@ CPU = torch.device("cpu")
 
 
 def make_layer(path: str, base: nn.Module, *, fixed_shape: bool = False) -> tuple[UnlearningLayer, LayerWeights]:
+    table = SlotTable(2, 4, CPU)
+    table.take(1, 3, "relu")
     layer = UnlearningLayer(
-        path, base, Slots(2, 4, WIDTH, torch.float32, CPU), Step(2, 16, CPU, fixed_shape=fixed_shape)
+        path, base, Slots(2, 4, WIDTH, torch.float32, CPU), Step(table, 16, CPU, fixed_shape=fixed_shape)
     )
     generator = torch.Generator().manual_seed(1)
     weights = LayerWeights(
