@@ -146,11 +146,14 @@ class Engine(Protocol):
         """Return the summed log-probability in nats of each continuation after the prompt."""
         ...
 
-    async def load(self, bundle: ResidentBundle) -> None:
+    async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
 
         Args:
             bundle: A bundle with a fresh id.
+
+        Returns:
+            Seconds by stage: verify, cast and slot, where the engine can tell them.
 
         Raises:
             BundleFormatError: A worker refused the files.

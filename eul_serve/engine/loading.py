@@ -63,17 +63,18 @@ def read_layers(path: Path, root: Path | None, fingerprint: str) -> tuple[Bundle
         BundleMismatchError: The bundle was made for another base model.
     """
     check_path(path, root)
-    bundle = read_bundle(path, fingerprint)
+    bundle = read_bundle(path, fingerprint, weights=False)
     return bundle, load_layers(bundle)
 
 
-def cast_layer(layer: LayerWeights, dtype: torch.dtype, module: str) -> LayerWeights:
+def cast_layer(layer: LayerWeights, dtype: torch.dtype, module: str, *, pinned: bool = False) -> LayerWeights:
     """Return a layer in the engine's dtype.
 
     Args:
         layer: The layer as its file has it.
         dtype: dtype of the engine.
         module: Path of its module, for the error's text.
+        pinned: Whether to keep it in memory that a device can read by itself.
 
     Returns:
         A new layer; the old one is left as it is.
@@ -81,13 +82,12 @@ def cast_layer(layer: LayerWeights, dtype: torch.dtype, module: str) -> LayerWei
     Raises:
         BundleFormatError: A value does not fit the dtype.
     """
-    cast = replace(
-        layer,
-        down=layer.down.to(dtype),
-        up=layer.up.to(dtype),
-        bias=None if layer.bias is None else layer.bias.to(dtype),
-    )
-    for part in (cast.down, cast.up, cast.bias):
-        if part is not None and not torch.isfinite(part).all():
+
+    def take(part: torch.Tensor) -> torch.Tensor:
+        fitted = part.to(dtype)
+        if fitted is not part and not torch.isfinite(fitted).all():  # the file's own values were found finite before
             raise BundleFormatError(f"module {module!r}: expected values that fit {dtype}, found larger ones")
-    return cast
+        return fitted.pin_memory() if pinned else fitted
+
+    bias = None if layer.bias is None else take(layer.bias)
+    return replace(layer, down=take(layer.down), up=take(layer.up), bias=bias)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from eul_serve.engine.compat import (
     LoRAModel,
     LoRARequest,
@@ -14,10 +16,11 @@ from eul_serve.engine.compat import (
     missing_prefixes,
 )
 from eul_serve.engine.layer import UnlearningLayer
-from eul_serve.engine.loading import cast_layer, check_path, is_bundle, read_layers
+from eul_serve.engine.loading import cast_layer, is_bundle, read_layers
 from eul_serve.engine.model_files import local_model
 from eul_serve.engine.model_manager import BundleModel, BundleModelManager, SlotWeights
 from eul_serve.engine.settings import WorkerSettings
+from eul_serve.engine.staging import Staged, Staging
 from eul_serve.errors import BundleMismatchError, CapacityError
 from eul_serve.format import fingerprint
 from eul_serve.format.weights import LayerWeights
@@ -39,29 +42,47 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
         """Fingerprint of the served model's files, computed once."""
         return fingerprint(local_model(self._model_config.model, self._model_config.revision))
 
+    @cached_property
+    def staging(self) -> Staging:
+        """Bundles that are read while this worker decodes."""
+        return Staging(self._read)
+
     def _load_adapter(self, lora_request: LoRARequest) -> LoRAModel:
         path = Path(lora_request.lora_path)
         if self._settings.plain_lora and not is_bundle(path):
             return super()._load_adapter(lora_request)
-        check_path(path, self._settings.bundles)
-        bundle, layers = read_layers(path, self._settings.bundles, self.base_fingerprint)
+        staged = self.staging.take(path)
+        layers = {module: SlotWeights(layer) for module, layer in staged.layers.items()}
+        return BundleModel(lora_request.lora_int_id, staged.rank, layers, staged.activation)
+
+    def _read(self, path: Path) -> Staged:
+        """Read, check and cast a bundle; may run in a thread."""
+        staged = Staged(0, "relu", {})
+        with staged.timed("verify"):
+            bundle, layers = read_layers(path, self._settings.bundles, self.base_fingerprint)
         highest = self.lora_config.max_lora_rank
         if bundle.config.rank > highest:
             raise CapacityError(
                 f"bundle {bundle.revision}: rank: expected at most {highest}, found {bundle.config.rank}; "
                 "start the engine with a higher maximum rank"
             )
+        staged.rank, staged.activation = bundle.config.rank, bundle.config.activation
+        with staged.timed("cast"):
+            staged.layers = self._cast(layers)
+        return staged
+
+    def _cast(self, layers: dict[str, LayerWeights]) -> dict[str, LayerWeights]:
+        """Return layers in the engine's dtype, by the paths of this worker's modules."""
         manager = self._adapter_manager
-        loras = {}
+        pinned = torch.device(manager.device).type == "cuda"  # so that the copy to the device waits for nothing
+        cast = {}
         for module, layer in layers.items():
             path_here = map_module(manager.model, module)
             if path_here.startswith(missing_prefixes(manager.model)):
                 continue  # another rank of the pipeline holds this block
             _check_module(manager.layers, path_here, layer)
-            loras[path_here] = SlotWeights(cast_layer(layer, self.lora_config.lora_dtype, module))
-        loaded = BundleModel(lora_request.lora_int_id, bundle.config.rank, loras)
-        loaded.activation = bundle.config.activation
-        return loaded
+            cast[path_here] = cast_layer(layer, self.lora_config.lora_dtype, module, pinned=pinned)
+        return cast
 
 
 def _check_module(layers: dict[str, UnlearningLayer], module: str, weights: LayerWeights) -> None:

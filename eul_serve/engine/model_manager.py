@@ -28,23 +28,25 @@ from eul_serve.errors import EngineError, InputError
 from eul_serve.format.weights import LayerWeights
 
 
-class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
-    """A bundle as vLLM's caches hold it."""
-
-    activation = "relu"
-    """Name of the layers' activation."""
-
-
-class WarmUpModel(BundleModel):
-    """A warm-up adapter: both kinds of layer see its rows, so that graphs are recorded with both."""
-
-
 class SlotWeights:
     """One layer under the names that vLLM looks for."""
 
     def __init__(self, layer: LayerWeights) -> None:
         """Hold a layer."""
         self.lora_a, self.lora_b = layer, None
+
+
+class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
+    """A bundle as vLLM's caches hold it."""
+
+    def __init__(self, id: int, rank: int, layers: dict[str, SlotWeights], activation: str = "relu") -> None:
+        """Take the layers, by path of the module in the worker's model."""
+        super().__init__(id, rank, layers)
+        self.activation = activation
+
+
+class WarmUpModel(BundleModel):
+    """A warm-up adapter: both kinds of layer see its rows, so that graphs are recorded with both."""
 
 
 class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is not typed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from eul_serve.engine.llm import RunningLlm, engine_failures
 from eul_serve.engine.loading import check_path
 from eul_serve.errors import BundleFormatError, CapacityError, EngineError, InputError
 from eul_serve.format import read_bundle
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two looks at a bundle that is being read; each look costs the engine a fraction of a millisecond."""
 
 
 class Residents:
@@ -33,11 +37,14 @@ class Residents:
     def __contains__(self, bundle: ResidentBundle) -> bool:
         return self._bundles.get(bundle.id) == bundle
 
-    async def load(self, bundle: ResidentBundle) -> None:
+    async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
 
         Args:
             bundle: A bundle with a fresh id and its digest in the path.
+
+        Returns:
+            Seconds by stage: verify and cast of the slowest worker, which decode meanwhile, and slot.
 
         Raises:
             InputError: The path is not acceptable, or does not hold the digest.
@@ -50,7 +57,7 @@ class Residents:
             self._check_room(bundle)
             if bundle.revision.removeprefix("sha256:") not in bundle.path.parts:
                 raise InputError(f"bundle path {str(bundle.path)!r}: expected its digest in the path")
-            await self.add(bundle)
+            return await self.add(bundle)
 
     def _check_room(self, bundle: ResidentBundle) -> None:
         if bundle.rank > self._info.max_rank:
@@ -64,11 +71,14 @@ class Residents:
                 "unload another bundle or start the server with a larger capacity"
             )
 
-    async def add(self, bundle: ResidentBundle) -> None:
+    async def add(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring in a bundle from wherever it lies under the root; for the probe, which has no place in the cache.
 
         Args:
             bundle: A bundle with a fresh id.
+
+        Returns:
+            Seconds by stage.
 
         Raises:
             InputError: The path is not acceptable.
@@ -81,6 +91,8 @@ class Residents:
         await self._check_files(bundle)
         self._used_ids.add(bundle.id)
         try:
+            seconds = await self._stage(bundle)
+            begin = time.perf_counter()
             await self._llm.live.add_lora(adapter_of(bundle))
             await self._llm.live.pin_lora(bundle.id)
         except Exception as error:
@@ -89,11 +101,25 @@ class Residents:
             await self._llm.check()
             raise BundleFormatError(f"bundle {bundle.revision}: a worker refused it: {error}") from error
         self._bundles[bundle.id] = bundle
+        return {**seconds, "slot": time.perf_counter() - begin}
+
+    async def _stage(self, bundle: ResidentBundle) -> dict[str, float]:
+        """Let every worker read and check the bundle while it decodes, and wait for the slowest."""
+        call, path = self._llm.live.collective_rpc, (str(bundle.path),)
+        await call("eul_stage", args=path)
+        pause = _FIRST_PAUSE
+        while None in (states := await call("eul_staged", args=path)):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if refused := [state for state in states if isinstance(state, str)]:
+            raise BundleFormatError(refused[0])
+        return {stage: max(state[stage] for state in states) for stage in states[0]}
 
     async def _check_files(self, bundle: ResidentBundle) -> None:
-        # The workers check all this again; here it gives errors of the right kind, and before they are disturbed.
+        # The workers check all this again, and the weights; here it gives errors of the right kind, and before they are
+        # disturbed.
         check_path(bundle.path, self._root)
-        found = await asyncio.to_thread(read_bundle, bundle.path, self._info.fingerprint)
+        found = await asyncio.to_thread(read_bundle, bundle.path, self._info.fingerprint, weights=False)
         if found.revision != bundle.revision or found.config.rank != bundle.rank:
             raise BundleFormatError(
                 f"bundle path {str(bundle.path)!r}: expected {bundle.revision}, found {found.revision}"

@@ -27,6 +27,8 @@ class EngineSettings:
     """Bundles that can be in one batch."""
     capacity: int = 16
     """Bundles kept in host memory; at least `slots`, and two or more, as a swap holds two revisions."""
+    turn_seconds: float = 2.0
+    """Seconds for which a bundle takes up new requests while requests for other bundles wait for a slot."""
     max_rank: int = 64
     """Highest rank of a bundle; taken up to the next of 1, 8, 16, 32, 64, 128, 256, 320 and 512."""
     max_batch: int = 64
@@ -50,6 +52,8 @@ class EngineSettings:
                 raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
         if not 1 <= self.max_rank <= RANKS[-1]:
             raise InputError(f"max_rank: expected 1 to {RANKS[-1]}, found {self.max_rank}")
+        if not self.turn_seconds >= 0:
+            raise InputError(f"turn_seconds: expected 0 or more, found {self.turn_seconds}")
         if not self.kv_cache_gib > 0:
             raise InputError(f"kv_cache_gib: expected more than 0, found {self.kv_cache_gib}")
 

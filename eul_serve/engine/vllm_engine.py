@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from pathlib import Path
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 from eul_serve.engine.base import EngineInfo, Piece, Prompt, ResidentBundle, Work
 from eul_serve.engine.llm import RunningLlm
@@ -15,6 +14,7 @@ from eul_serve.engine.requests import Requests
 from eul_serve.engine.residents import Residents
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.engine.start import check_model, create_llm
+from eul_serve.engine.turns import Turns
 from eul_serve.errors import EngineError, InputError, RefusedError
 from eul_serve.format import fingerprint
 
@@ -22,10 +22,11 @@ from eul_serve.format import fingerprint
 class VllmEngine:
     """One base model on vLLM, with hot-swapped bundles."""
 
-    def __init__(self, llm: RunningLlm, info: EngineInfo, prompts: Prompts, bundles: Path | None) -> None:
+    def __init__(self, llm: RunningLlm, info: EngineInfo, prompts: Prompts, settings: EngineSettings) -> None:
         """Take a started vLLM; `start` makes one and proves it."""
         self._llm, self._info, self._prompts = llm, info, prompts
-        self._residents = Residents(llm, info, bundles)
+        self._residents = Residents(llm, info, settings.bundles)
+        self._turns = Turns(settings.slots, settings.turn_seconds)
         self._requests = Requests(llm, info.max_context)
         self._deny_base = True
 
@@ -55,7 +56,7 @@ class VllmEngine:
         )
         llm = create_llm(settings)
         prompts = Prompts.load(settings.model, llm.model_config.get_vocab_size(), settings.max_context)
-        engine = cls(RunningLlm(llm), info, prompts, settings.bundles)
+        engine = cls(RunningLlm(llm), info, prompts, settings)
         try:
             await prove(engine._llm, engine._residents, engine._requests, settings)
             await engine._llm.live.collective_rpc("eul_deny_base", args=(settings.deny_base,))
@@ -98,8 +99,7 @@ class VllmEngine:
             RefusedError: No bundle, where the base is denied.
             EngineError: The engine died, or the bundle is not resident.
         """
-        self._check(work)
-        async with aclosing(self._requests.generate(work)) as pieces:
+        async with self._turn(work), aclosing(self._requests.generate(work)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -123,7 +123,18 @@ class VllmEngine:
             if not continuation:
                 raise InputError("continuation: expected at least one token, found none")
             self._prompts.check(work.token_ids + continuation)
-        return await self._requests.score(work, continuations)
+        async with self._turn(work):
+            return await self._requests.score(work, continuations)
+
+    @asynccontextmanager
+    async def _turn(self, work: Work) -> AsyncIterator[None]:
+        self._check(work)
+        if work.bundle is None:
+            yield
+            return
+        async with self._turns.turn(work.bundle.id):
+            self._check(work)  # the bundle may have gone while this request waited
+            yield
 
     def _check(self, work: Work) -> None:
         self._prompts.check(work.token_ids)
@@ -133,11 +144,14 @@ class VllmEngine:
         elif work.bundle not in self._residents:
             raise EngineError(f"bundle {work.bundle.revision}: not resident; load it before use")
 
-    async def load(self, bundle: ResidentBundle) -> None:
+    async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
 
         Args:
             bundle: A bundle with a fresh id and its digest in the path.
+
+        Returns:
+            Seconds by stage: verify and cast, while the workers decode, and slot.
 
         Raises:
             InputError: The path is not acceptable, or does not hold the digest.
@@ -146,7 +160,7 @@ class VllmEngine:
             CapacityError: All places are taken, or the rank is too high.
             EngineError: The id was used before.
         """
-        await self._residents.load(bundle)
+        return await self._residents.load(bundle)
 
     async def unload(self, bundle: ResidentBundle) -> None:
         """Remove a bundle from every worker; nothing happens where it is not loaded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +46,15 @@ class WorkerExtension:
             if not difference <= TOLERANCE[layer.slots.down.dtype]:
                 wrong[path] = difference
         return wrong
+
+    def eul_stage(self, path: str) -> None:
+        """Begin to read a bundle in a thread; decoding goes on."""
+        self.model_runner.lora_manager.staging.start(Path(path))
+
+    def eul_staged(self, path: str) -> dict[str, float] | str | None:
+        """Return None while a bundle is read, then its stages' seconds, or the error's words."""
+        state: dict[str, float] | str | None = self.model_runner.lora_manager.staging.state(Path(path))
+        return state
 
     def eul_deny_base(self, deny: bool) -> None:
         """Refuse from now on every scheduled row without a bundle; vLLM's warm-up runs are over."""

@@ -72,6 +72,14 @@ class Metrics:
             registry=registry,
         )
 
+        self.load_seconds = Histogram(
+            "eul_load_duration_seconds",
+            "What loading is made of: verify and cast, while the workers decode, and slot.",
+            ("stage",),
+            buckets=SWAP_BUCKETS,
+            registry=registry,
+        )
+
     @contextmanager
     def swap_stage(self, stage: str) -> Iterator[None]:
         """Time one stage of a swap."""

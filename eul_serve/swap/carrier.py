@@ -40,7 +40,9 @@ class Carrier:
         """Bring a pulled revision into every worker."""
         assert entry.resident is not None, "a revision is loaded after it was pulled"
         with self._metrics.swap_stage("load"):
-            await self._engine.load(entry.resident)
+            stages = await self._engine.load(entry.resident)
+        for stage, seconds in stages.items():
+            self._metrics.load_seconds.labels(stage=stage).observe(seconds)
         self._metrics.resident.inc()
 
     async def unload(self, entry: Entry) -> None:

@@ -81,7 +81,7 @@ class FakeEngine:
         self._check(work)
         return tuple(-float(len(one)) for one in continuations)
 
-    async def load(self, bundle: ResidentBundle) -> None:
+    async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         await asyncio.sleep(self.load_step)
         if bundle.revision in self.refused:
             raise BundleFormatError(f"bundle {bundle.revision}: a worker refused it")
@@ -93,6 +93,7 @@ class FakeEngine:
             self.violations.append(f"path {bundle.path} has no digest")
         self.ids.append(bundle.id)
         self.loaded[bundle.id] = bundle
+        return {"verify": 0.2, "cast": 0.1, "slot": 0.001}
 
     async def unload(self, bundle: ResidentBundle) -> None:
         if self.running[bundle.id]:

@@ -89,6 +89,25 @@ async def test_more_bundles_than_slots_stay_resident_and_right(engine: Any, new_
         await engine.unload(bundle)
 
 
+async def test_a_load_says_where_its_time_went_and_takes_turns_with_decoding(
+    engine: Any, new_bundle: NewBundle
+) -> None:
+    first, second, third = (new_bundle(seed) for seed in (15, 16, 17))
+    await engine.load(first)
+    running = asyncio.create_task(answer(engine, work(first, max_tokens=200)))
+    stages = await engine.load(second)
+    assert set(stages) == {"verify", "cast", "slot"}
+    assert all(seconds > 0 for seconds in stages.values())
+    await engine.load(third)
+    # Three bundles, two slots: the third waits for its turn and gets it.
+    found = await asyncio.gather(*(answer(engine, work(bundle)) for bundle in (second, third)))
+    assert all(tokens for tokens, _ in found)
+    assert engine._turns.waiting == 0
+    await running
+    for bundle in (first, second, third):
+        await engine.unload(bundle)
+
+
 async def test_no_bundle_sees_cache_blocks_of_another(engine: Any, new_bundle: NewBundle) -> None:
     long = tuple(100 + n % 300 for n in range(400))  # more than three blocks of 128 tokens
     first, second = new_bundle(21), new_bundle(22)

@@ -69,6 +69,8 @@ async def test_a_promotion_and_a_rollback_under_load_fail_nobody(home: ServiceHo
     assert service.sample("eul_swaps_total", outcome="done") == 3
     for stage in ("pull", "verify", "load", "activate", "drain"):
         assert service.sample("eul_swap_duration_seconds_count", stage=stage) >= 1, stage
+    for stage in ("verify", "cast", "slot"):
+        assert service.sample("eul_load_duration_seconds_count", stage=stage) == 3, stage
 
 
 async def test_the_old_revision_stays_for_as_long_as_somebody_runs_on_it(home: ServiceHome) -> None:
