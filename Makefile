@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence mutation lock clean help
+.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence soak mutation lock clean help
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -68,6 +68,9 @@ bench-evidence: .venv/installed ## the evaluator: its speed, and whether it tell
 	   --data $(DATA)/tofu --threads 1 --out docs/benchmarks/evidence
 	@$(BIN)/python tests/benchmarks/evidence/bench_verdicts.py --model build/base --data $(DATA)/tofu \
 	   --work build/bench/twin
+
+soak: .venv/installed ## 10,000 random operations on a real engine: answers stay right, memory stays where it was; minutes
+	@EUL_SOAK_OPERATIONS=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/eul_serve/engine/test_engine_random.py
 
 mutation: .venv/installed ## change every line of objectives, metrics and fusion and see that a test notices
 	@for room in objectives metrics fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done

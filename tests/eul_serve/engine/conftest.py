@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from eul_serve.engine.base import ResidentBundle
+from eul_serve.engine.base import ResidentBundle, Sampling, Work
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.format import Bundle
 
@@ -56,3 +56,17 @@ def new_bundle(tmp_path: Path, tiny_model: Path, engine_cache: Path, make_bundle
         )
 
     return make
+
+
+PROMPT = tuple(range(10, 30))
+_numbers = itertools.count()
+
+
+def work(bundle: ResidentBundle | None, prompt: tuple[int, ...] = PROMPT, *, salt: str = "s", **sampling: Any) -> Work:
+    settings = Sampling(**{"max_tokens": 6, "logprobs": True, **sampling})
+    return Work(id=f"w{next(_numbers)}", token_ids=prompt, bundle=bundle, salt=salt, sampling=settings)
+
+
+async def answer(engine: Any, job: Work) -> tuple[list[int], list[float]]:
+    pieces = [piece async for piece in engine.generate(job)]
+    return [t for piece in pieces for t in piece.token_ids], [p for piece in pieces for p in piece.logprobs]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import prometheus_client
 import pytest
 
-from eul_serve.engine.base import ResidentBundle, Sampling, Work
+from eul_serve.engine.base import ResidentBundle
 from eul_serve.errors import (
     BundleFormatError,
     BundleMismatchError,
@@ -23,24 +22,13 @@ from eul_serve.errors import (
     RefusedError,
 )
 
+from .conftest import answer, work
+
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
-PROMPT = tuple(range(10, 30))
 # Differences between batches of different shape in float32; the tiny model's logits are of order 10.
 TOLERANCE = 1e-4
 NewBundle = Callable[..., ResidentBundle]
-
-_numbers = itertools.count()
-
-
-def work(bundle: ResidentBundle | None, prompt: tuple[int, ...] = PROMPT, *, salt: str = "s", **sampling: Any) -> Work:
-    settings = Sampling(**{"max_tokens": 6, "logprobs": True, **sampling})
-    return Work(id=f"w{next(_numbers)}", token_ids=prompt, bundle=bundle, salt=salt, sampling=settings)
-
-
-async def answer(engine: Any, job: Work) -> tuple[list[int], list[float]]:
-    pieces = [piece async for piece in engine.generate(job)]
-    return [t for piece in pieces for t in piece.token_ids], [p for piece in pieces for p in piece.logprobs]
 
 
 def assert_same(found: tuple[list[int], list[float]], expected: tuple[list[int], list[float]]) -> None:
@@ -273,33 +261,3 @@ async def test_where_the_base_is_denied_the_front_end_refuses_it(engine: Any) ->
             await engine.score(work(None), [(1,)])
     finally:
         engine._deny_base = False
-
-
-async def eventually_dead(engine: Any) -> bool:
-    for _ in range(100):  # the front end learns of the death a moment later
-        try:
-            await engine.check()
-        except EngineError:
-            return True
-        await asyncio.sleep(0.1)
-    return False
-
-
-async def test_zz_the_worker_dies_rather_than_answer_from_the_denied_base(engine: Any, new_bundle: NewBundle) -> None:
-    """The last test with this engine: the front end's check is off, so the worker's own is what is left."""
-    bundle = new_bundle(61)
-    await engine.load(bundle)
-    await engine._llm.live.collective_rpc("eul_deny_base", args=(True,))
-    tokens, _ = await answer(engine, work(bundle))
-    assert tokens  # a bundle is still served
-    with pytest.raises(EngineError, match="the engine failed"):
-        await answer(engine, work(None))
-    assert await eventually_dead(engine)
-    with pytest.raises(EngineError):
-        await engine.load(new_bundle(62))
-    with suppress(EngineError):
-        await engine.unload(bundle)
-    await engine.close()
-    with pytest.raises(EngineError, match="the engine is closed"):
-        await engine.check()
-    await engine.close()
