@@ -34,6 +34,10 @@ Ledger of what we stand in for. Each entry: target, why, how, and when it goes.
     then): the process sleeps on until it is killed, its workers with it.
     How: `llm.RunningLlm.close` sends messages, which wake it, until it has ended.
     Goes when vLLM stops the process with a message, or lets it wait with a timeout.
+`lora.ops.triton_ops.lora_shrink`, `.lora_expand`, `.LoRAKernelMeta`
+    Why: vLLM's own kernels are what ours are measured by, and a way to run layers without ours.
+    How: called as vLLM's LoRA layers do, with the arguments that `LoRAKernelMeta.meta_args` returns; imported when
+    first needed, since they need Triton. Goes when ours are faster wherever it matters.
 `worker_extension_cls`, `VllmConfig.additional_config["eul"]`
     Why: the probe and our settings must reach every worker; the latter are part of the key of compiled graphs.
     How: public settings of vLLM; they stay.
@@ -74,6 +78,7 @@ __all__ = [
     "final_outputs",
     "keep_known",
     "load_model_class",
+    "lora_kernels",
     "make_prompt",
     "map_module",
     "missing_prefixes",
@@ -135,6 +140,13 @@ def load_model_class(architecture: str) -> type | None:
         return None
     loaded: type = ModelRegistry.models[architecture].load_model_cls()
     return loaded
+
+
+def lora_kernels() -> tuple[Callable[..., None], Callable[..., None], Any]:
+    """Return vLLM's two LoRA kernels and the class of their metadata; needs Triton."""
+    from vllm.lora.ops.triton_ops import LoRAKernelMeta, lora_expand, lora_shrink
+
+    return lora_shrink, lora_expand, LoRAKernelMeta
 
 
 def make_prompt(tokens: Sequence[int], salt: str) -> Any:  # noqa: ANN401  # vLLM is not typed
