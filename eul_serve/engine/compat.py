@@ -61,6 +61,7 @@ from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 from vllm.model_executor.models import ModelRegistry
 from vllm.model_executor.models.utils import PPMissingLayer
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.triton_utils import HAS_TRITON
 
 __all__ = [
     "BaseLayerWithLoRA",
@@ -76,6 +77,7 @@ __all__ = [
     "delta_outputs",
     "feed_forward_modules",
     "final_outputs",
+    "has_triton",
     "keep_known",
     "load_model_class",
     "lora_kernels",
@@ -126,6 +128,11 @@ def map_module(model: torch.nn.Module, name: str) -> str:
     if hasattr(mapper, "get_rename_mapper"):  # 0.30 and later; before that the mapper holds renames alone
         mapper = mapper.get_rename_mapper()
     return mapper._map_name(name) or name
+
+
+def has_triton() -> bool:
+    """Return whether Triton can compile for the device; vLLM says so for its own kernels."""
+    return bool(HAS_TRITON)
 
 
 def keep_known(function: Callable[..., object], settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from eul_serve.engine.compat import (
     LRUCacheLoRAModelManager,
     agree,
     feed_forward_modules,
+    has_triton,
     missing_prefixes,
 )
 from eul_serve.engine.kernels.measure import Bounds, measure_kernels
@@ -60,7 +61,6 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             # Part of the key of compiled graphs: one compiled without our layers is never taken for one with them.
             config.additional_config.setdefault("eul", {})["plugin"] = PLUGIN_VERSION
         self.width = config.model_config.get_hidden_size()
-        self.eager = config.model_config.enforce_eager
         self.layers: dict[str, UnlearningLayer] = {}
         self.deny_base = False
         self._spare_slots = 0
@@ -92,16 +92,22 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
 
     def _make_step(self, slots: int, device: torch.device) -> Step:
         """Return the step of all blocks, with the kernels that are the fastest here."""
-        rank, tokens = self.lora_config.max_lora_rank, self.max_num_batched_tokens
-        kernels = None
+        config, tokens = self.lora_config, self.max_num_batched_tokens
+        table = SlotTable(slots, config.max_lora_rank, device)
+        # Ranks of one model must compute alike, as each holds the same residual stream: one measures for all.
         if device.type == "cpu":
             bounds = Bounds(
-                slots=slots, max_rank=rank, max_tokens=tokens, width=self.width, dtype=self.lora_config.lora_dtype
+                slots=slots, max_rank=table.max_rank, max_tokens=tokens, width=self.width, dtype=config.lora_dtype
             )
-            # Ranks of one model must compute alike: each holds the same residual stream.
-            kernels = KernelTable(agree(measure_kernels(bounds).fastest))
-        fixed_shape = device.type == "cuda" and not self.eager
-        return Step(SlotTable(slots, rank, device), tokens, device, kernels=kernels, fixed_shape=fixed_shape)
+            return Step(table, tokens, device, kernels=KernelTable(agree(measure_kernels(bounds).fastest)))
+        if not has_triton():
+            return Step(table, tokens, device, fixed_shape=True)
+        from eul_serve.engine.kernels.device import DeviceKernels
+
+        kernels = DeviceKernels(table, tokens, device)
+        block = Slots(slots, table.max_rank, self.width, config.lora_dtype, device)
+        kernels.fastest = agree(kernels.measure(block))
+        return Step(table, tokens, device, on_device=kernels)
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""

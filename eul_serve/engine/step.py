@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from eul_serve.engine.kernels.group import Group, Places, Run
 from eul_serve.engine.kernels.stacked import masked
-from eul_serve.engine.kernels.table import KernelTable
+from eul_serve.engine.kernels.table import KernelTable, Shape
 from eul_serve.engine.slot_table import SlotTable
+
+if TYPE_CHECKING:  # needs Triton, which CPUs have not
+    from eul_serve.engine.kernels.device import DeviceKernels
 
 
 class Step:
@@ -23,6 +27,7 @@ class Step:
         device: torch.device,
         *,
         kernels: KernelTable | None = None,
+        on_device: DeviceKernels | None = None,
         fixed_shape: bool = False,
     ) -> None:
         """Make an empty step.
@@ -32,14 +37,35 @@ class Step:
             max_tokens: Most rows of a batch.
             device: Where the rows' indices are needed.
             kernels: Which kernel is the fastest for which shape; None takes the usual ones.
-            fixed_shape: Keep a mask of constant address and shape, which recorded CUDA graphs read again.
+            on_device: What a GPU runs in their place: kernels that read the batch at constant addresses, as recorded
+                CUDA graphs must.
+            fixed_shape: Keep a mask of constant address and shape, for graphs where there is no Triton.
         """
-        self.table, self.device = table, device
+        self.table, self.device, self.on_device = table, device, on_device
         self.kernels = kernels or KernelTable({})
         self.runs: tuple[Run, ...] = ()
         """What every block runs, one after the other; empty where the batch has no bundle."""
         self.mask = torch.zeros(max_tokens, len(table), dtype=torch.bool, device=device) if fixed_shape else None
         """Which row belongs to which slot, (max_tokens, slots)."""
+
+    @property
+    def fastest(self) -> dict[Shape, str] | dict[int, str]:
+        """The kernels that were measured to be the fastest, by shape, or on a GPU by number of rows."""
+        return self.kernels.fastest if self.on_device is None else self.on_device.fastest
+
+    def alike(self, table: SlotTable, max_tokens: int) -> Step:
+        """Return an empty step that computes as this one does.
+
+        Args:
+            table: Rank and activation by slot.
+            max_tokens: Most rows of a batch.
+
+        Returns:
+            A step of its own, with the same kernels.
+        """
+        on_device = None if self.on_device is None else self.on_device.alike(table, max_tokens)
+        fixed_shape = self.mask is not None
+        return Step(table, max_tokens, self.device, kernels=self.kernels, on_device=on_device, fixed_shape=fixed_shape)
 
     def set_rows(self, slot_of_row: Sequence[int]) -> None:
         """Take up a batch.
@@ -48,7 +74,10 @@ class Step:
             slot_of_row: The slot of every row, -1 for a row without a bundle.
         """
         slots = np.asarray(slot_of_row, dtype=np.int64)
-        if self.mask is None:
+        if self.on_device is not None:
+            self.on_device.fill(slots)
+            self.runs = (self.on_device.run,) if (slots >= 0).any() else ()
+        elif self.mask is None:
             groups = group_rows(slots, self.table, self.device)
             self.runs = tuple(self.kernels.choose(group)(group) for group in groups)
         else:

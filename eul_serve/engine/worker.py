@@ -9,7 +9,6 @@ import torch
 
 from eul_serve.engine.plugin import PLUGIN_VERSION
 from eul_serve.engine.slot_table import SlotTable
-from eul_serve.engine.step import Step
 from eul_serve.format.weights import ACTIVATION_FUNCTIONS, LayerWeights
 
 _ROWS = 6
@@ -32,7 +31,7 @@ class WorkerExtension:
             "plugin": PLUGIN_VERSION,
             "manager": f"{type(manager).__module__}.{type(manager).__qualname__}",
             "modules": {path: layer.slots.width for path, layer in layers.items()},
-            "kernels": {} if step is None else {str(shape): name for shape, name in step.kernels.fastest.items()},
+            "kernels": {} if step is None else {str(shape): name for shape, name in step.fastest.items()},
         }
 
     def eul_check_layers(self) -> dict[str, float]:
@@ -76,7 +75,7 @@ def _difference(layer: Any, activation: str) -> float:  # noqa: ANN401  # the la
     rows = draw(_ROWS, slots.width)
     table = SlotTable(len(layer.step.table), slots.max_rank, slots.down.device)
     table.take(0, rank, activation)
-    step = Step(table, _ROWS, slots.down.device, fixed_shape=layer.step.mask is not None)
+    step = layer.step.alike(table, _ROWS)
     step.set_rows([0, -1, 0, 0, -1, 0])
     slots.put(0, weights)
     found = rows.clone()

@@ -128,5 +128,5 @@ def _group(shape: Shape) -> Group:
     slots = slice(0, shape.count) if shape.neighbours else torch.arange(shape.count) * stride
     # Rows of a real batch are not in order of slots: they are gathered and brought back.
     rows = torch.from_numpy(np.arange(shape.count * shape.each).reshape(shape.each, shape.count).T.reshape(-1).copy())
-    parts = tuple((number * stride, part) for number, part in enumerate(rows.split(shape.each)))
+    parts = tuple((number * stride, part) for number, part in enumerate(rows.split(shape.each)))  # type: ignore[no-untyped-call]
     return Group(slots, rows, parts, shape.each, shape.rank, "relu")

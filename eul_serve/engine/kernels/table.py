@@ -63,7 +63,7 @@ class KernelTable:
 
     def _nearest(self, shape: Shape) -> Shape:
         count, each, rank = (
-            _nearest(axis, value) for axis, value in zip(self._axes, (shape.count, shape.each, shape.rank), strict=True)
+            nearest(axis, value) for axis, value in zip(self._axes, (shape.count, shape.each, shape.rank), strict=True)
         )
         return Shape(count, each, rank, shape.neighbours)
 
@@ -81,8 +81,16 @@ def usual(shape: Shape) -> str:
     return "batched" if shape.each < 64 and (shape.neighbours or shape.rank < 64) else "apart"
 
 
-def _nearest(axis: list[int], value: int) -> int:
-    """Return the entry of a sorted axis that is nearest to a value by factor; the value itself on an empty one."""
+def nearest(axis: list[int], value: int) -> int:
+    """Return the entry of a sorted axis that is nearest to a value by factor.
+
+    Args:
+        axis: What was measured, ascending.
+        value: What is asked for, 1 or more.
+
+    Returns:
+        The entry; the value itself on an empty axis.
+    """
     if not axis:
         return value
     at = bisect_left(axis, value)

@@ -97,7 +97,7 @@ async def engine(tiny_model: Path, engine_cache: Path) -> AsyncIterator[Any]:
                 max_rank=32,
                 deny_base=False,
                 bundles=engine_cache,
-                kv_cache_gib=0.1,
+                kv_cache_gib=0.02,
                 turn_seconds=0.05,
                 max_batch=8,
             )

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
 from eul_serve.format.weights import LayerWeights
 
@@ -82,16 +83,36 @@ class Case:
 def run(case: Case, device: torch.device) -> torch.Tensor:
     """Run a case's kernel; needs Triton's interpreter, or a GPU."""
     slots = Slots(case.slots, case.max_rank, case.width, getattr(torch, case.dtype), device)
+    table = SlotTable(case.slots, case.max_rank, device)
     for held in case.held:
         slots.put(held.slot, case.layer(held))
+        table.take(held.slot, held.rank, held.activation)
     # What a slot's own rank does not cover must not be read: poison it.
-    for slot, rank in enumerate(slots.ranks):
-        for weights in (slots.down, slots.up, slots.bias):
-            weights[slot, rank:] = torch.nan
-    weights = (slots.down, slots.bias, slots.up, torch.tensor(slots.ranks, device=device), slots.codes)
+    for slot, rank in enumerate(table.ranks):
+        for part in (slots.down, slots.up, slots.bias):
+            part[slot, rank:] = torch.nan
     output, rows = case.output().to(device), np.array(case.rows, dtype=np.int64)
-    _KERNELS[case.kernel](case, output, weights, rows)
+    if case.kernel == "device":
+        _run_device(case, output, slots, table)
+    else:
+        weights = (slots.down, slots.bias, slots.up, table.device_ranks, table.device_codes)
+        _KERNELS[case.kernel](case, output, weights, rows)
     return output.cpu()
+
+
+def _run_device(case: Case, output: torch.Tensor, slots: Slots, table: SlotTable) -> None:
+    """Run what a worker on a GPU runs: a step whose kernels were measured, here with a clock that likes wide tiles."""
+    from eul_serve.engine.kernels.device import DeviceKernels
+    from eul_serve.engine.step import Step
+
+    kernels = DeviceKernels(table, max(len(case.rows), len(output)), output.device)
+    calls = iter(range(100, 0, -1))
+    kernels.fastest = kernels.measure(slots, lambda work: float(next(calls)))
+    assert set(kernels.fastest.values()) == {kernels.ways()[-1]}, "the last is the fastest by this clock"
+    step = Step(table, len(case.rows), output.device, on_device=kernels)
+    step.set_rows(case.rows)
+    for run_one in step.runs:
+        run_one(output, slots)
 
 
 Weights = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from eul_serve.engine.kernels.tiles import Tiles
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
 from tests.eul_serve.engine.kernels.kernel_cases import TOLERANCE, Case, Held, run
 from tests.eul_serve.engine.kernels.test_engine_triton_parity import ALONE, CASES, HELD, KERNELS, ROWS
@@ -45,14 +46,16 @@ def test_a_recorded_graph_follows_the_batch(kernel: str) -> None:
 
     device, case = torch.device("cuda"), replace(WIDE, dtype="float32", width=576)
     slots = Slots(case.slots, case.max_rank, case.width, torch.float32, device)
+    table = SlotTable(case.slots, case.max_rank, device)
     for held in case.held:
         slots.put(held.slot, case.layer(held))
+        table.take(held.slot, held.rank, held.activation)
     tiles = Tiles(case.slots, 64, 16, device)
     scratch = triton_split.make_scratch(64, case.max_rank, device)
-    output, ranks = torch.empty(case.output_rows, case.width, device=device), torch.tensor(slots.ranks, device=device)
+    output = torch.empty(case.output_rows, case.width, device=device)
 
     def add() -> None:
-        weights = (slots.down, slots.bias, slots.up, ranks, slots.codes)
+        weights = (slots.down, slots.bias, slots.up, table.device_ranks, table.device_codes)
         if kernel == "fused":
             triton_fused.add_layers(output, *weights, tiles)
         else:

@@ -53,7 +53,10 @@ HIGH = Case(
     max_rank=480, width=136, slots=3,
 )  # fmt: skip
 LONG = replace(MIXED, name="split-long", kernel="split", rows=ROWS * 19, output_rows=len(ROWS) * 19, width=72)
+DEVICE = replace(MIXED, name="device", kernel="device")
+NO_BUNDLE = replace(DEVICE, name="device-none", rows=(-1,) * len(ROWS))
 CASES = {case.name: case for kernel in KERNELS for case in cases_of(kernel)} | {"split-480": HIGH, "split-long": LONG}
+CASES |= {case.name: case for case in (DEVICE, NO_BUNDLE)}
 
 
 @pytest.fixture(scope="module")
