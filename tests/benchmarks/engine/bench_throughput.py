@@ -1,0 +1,148 @@
+"""Bundles against adapters off and against vLLM's own LoRA, in one run: decode, prefill, and latencies, as ratios.
+
+    python tests/benchmarks/engine/bench_throughput.py --model MODEL [--ranks 8 16 64] [--bundles 1 4 16 64] \
+        [--choice even] [--dtype float32] [--repeats 5] [--threads N] [--out docs/benchmarks/engine]
+
+Three engines are alive at the same time: `eul serve`'s, vLLM's with its own LoRA layers on the same module (the down
+projection) and our plugin off, and vLLM's with adapters off. They take turns in a shuffled order, so that a busy
+machine slows all of them alike; the ratio of a round is taken within the round, and the headline is the median of the
+rounds. A round of decoding is --requests short prompts with 32 tokens each; a round of prefill is prompts of 256 tokens
+with one token each. With fewer bundles than requests, requests share them, in turns or by Zipf's law (--choice).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "trainer"))  # for `common`, which all benchmarks share
+
+import click
+from common.entry import guarded
+from common.machine import describe_machine
+from common.output import command_line, rounded, write_json
+from measuring.adapters import make_bundle, make_lora
+from measuring.engines import LORA, OFF, OURS, Setup, adapters, running
+from measuring.load import Found, Traffic, measure, pick, summary
+
+FOLDERS = 4
+"""Directories of each kind; adapters beyond that read one of them again, under an id and a slot of their own."""
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16, 64])
+    parser.add_argument("--bundles", type=int, nargs="+", default=[1, 4, 16, 64], help="in flight at the same time")
+    parser.add_argument("--choice", choices=["even", "zipf"], default="even")
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--answer", type=int, default=32, help="tokens of an answer when decoding is measured")
+    parser.add_argument("--prompts", type=int, default=16, help="prompts when prefill is measured")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens of those prompts")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--without-lora", action="store_true", help="leave vLLM's LoRA out, which is slow on a CPU")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=None, help="directory for throughput.json")
+    return parser.parse_args(arguments)
+
+
+async def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Measure every point; each rank has engines of its own, beside the one with adapters off."""
+    setup = Setup(
+        model=chosen.model, dtype=chosen.dtype, slots=max(chosen.bundles), requests=chosen.requests,
+        threads=chosen.threads,
+    )  # fmt: skip
+    points: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        async with running(setup, OFF, 8) as off:
+            for rank in chosen.ranks:
+                points += await measure_rank(chosen, setup, rank, off, Path(name).resolve() / str(rank))
+    return {
+        "what": "bundles against adapters off and vLLM's LoRA of the same rank on the down projection",
+        "command": command,
+        "machine": describe_machine(),
+        "dtype": chosen.dtype,
+        "choice": chosen.choice,
+        "requests": chosen.requests,
+        "repeats": chosen.repeats,
+        "points": points,
+    }
+
+
+async def measure_rank(
+    chosen: argparse.Namespace, setup: Setup, rank: int, off: Any, folder: Path
+) -> list[dict[str, Any]]:
+    """Return the points of one rank."""
+    kinds = [OURS] if chosen.without_lora else [OURS, LORA]
+    makers = {OURS: make_bundle, LORA: make_lora}
+    folders = {
+        kind: [makers[kind](folder / kind / str(seed), setup.model, rank, seed) for seed in range(FOLDERS)]
+        for kind in kinds
+    }
+    points = []
+    async with AsyncExitStack() as stack:
+        engines = {kind: await stack.enter_async_context(running(setup, kind, rank)) for kind in kinds} | {OFF: off}
+        for count in chosen.bundles:
+            held = {kind: adapters(folders[kind], count) for kind in kinds} | {OFF: []}
+            point = {"rank": rank, "bundles": count, **await measure_point(chosen, engines, held, f"{rank}-{count}")}
+            click.echo(json.dumps(rounded({"rank": rank, "bundles": count, **point["ratios"]})), err=True)
+            points.append(point)
+    return points
+
+
+async def measure_point(
+    chosen: argparse.Namespace, engines: dict[str, Any], held: dict[str, list[Any]], name: str
+) -> dict[str, Any]:
+    """Return decode and prefill of every engine, and their ratios."""
+    kinds = {
+        "decode": Traffic(requests=chosen.requests, prompt=8, answer=chosen.answer),
+        "prefill": Traffic(requests=chosen.prompts, prompt=chosen.prompt, answer=1),
+    }
+    found: dict[str, dict[str, list[Found]]] = {what: {engine: [] for engine in engines} for what in kinds}
+    for repeat in range(chosen.repeats + 1):
+        for what, traffic in kinds.items():
+            for engine in random.sample(sorted(engines), len(engines)):
+                picked = pick(held[engine], traffic.requests, chosen.choice, repeat)
+                result = await measure(engines[engine], traffic, picked, f"{name}-{what}-{engine}-{repeat}")
+                if repeat:  # the first round loads adapters and warms up
+                    found[what][engine].append(result)
+    ratios = {
+        f"{what}_vs_{'base' if other == OFF else 'lora'}": _ratio(runs[OURS], runs[other])
+        for what, runs in found.items()
+        for other in runs
+        if other != OURS
+    }
+    return {"ratios": ratios} | {
+        what: {engine: summary(runs[engine]) for engine in engines} for what, runs in found.items()
+    }
+
+
+def _ratio(ours: list[Found], others: list[Found]) -> float:
+    """Return the median of the rounds' ratios of tokens per second."""
+    return statistics.median(
+        mine.tokens_per_second / other.tokens_per_second for mine, other in zip(ours, others, strict=True)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = options(arguments)
+    shown = sys.argv[1:] if arguments is None else arguments
+    record = asyncio.run(run(chosen, command_line(Path(__file__).name, shown, "engine")))
+    if chosen.out:
+        write_json(chosen.out / "throughput.json", record)
+    sys.stdout.write(json.dumps(rounded(record), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,59 @@
+"""Bundles, and vLLM's plain adapters of the same rank on the module that ours stand behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from eul_serve.format import BundleConfig, ForgottenRequest, Manifest, describe_files, read_base, write_bundle
+from eul_serve.format.digest import digest_bytes
+from eul_serve.format.fingerprint import read_model_config
+from eul_serve.format.weights import LayerWeights, dump_layers
+
+SCALE = 0.01
+"""Deviation of the random weights: small enough that answers stay text-like, large enough not to be zero."""
+
+
+def make_bundle(path: Path, model: Path, rank: int, seed: int) -> Path:
+    """Write a bundle of random layers behind every block, and return its directory."""
+    base, shape = read_base(model), read_model_config(model)
+    width, generator = shape["hidden_size"], torch.Generator().manual_seed(seed)
+    layers = {
+        f"model.layers.{block}.mlp": LayerWeights(
+            torch.randn(rank, width, generator=generator) * SCALE,
+            torch.randn(width, rank, generator=generator) * SCALE,
+            torch.zeros(rank),
+        )
+        for block in range(shape["num_hidden_layers"])
+    }
+    files = {
+        "adapter_config.json": BundleConfig(rank=rank, base_fingerprint=base.fingerprint).to_bytes(),
+        "adapter_model.safetensors": dump_layers(layers),
+        "README.md": b"Random layers for a measurement; they forget nothing.\n",
+    }
+    request = ForgottenRequest(id=f"bench-{seed}", data=digest_bytes(b""), units=None)
+    write_bundle(path, Manifest(base=base, requests=(request,), files=describe_files(files)), files)
+    return path
+
+
+def make_lora(path: Path, model: Path, rank: int, seed: int) -> Path:
+    """Write a plain LoRA adapter of random weights on every block's down projection, and return its directory."""
+    shape, generator = read_model_config(model), torch.Generator().manual_seed(seed)
+    tensors: dict[str, torch.Tensor] = {}
+    for block in range(shape["num_hidden_layers"]):
+        name = f"base_model.model.model.layers.{block}.mlp.down_proj"
+        inner, width = shape["intermediate_size"], shape["hidden_size"]
+        tensors[f"{name}.lora_A.weight"] = torch.randn(rank, inner, generator=generator) * SCALE
+        tensors[f"{name}.lora_B.weight"] = torch.randn(width, rank, generator=generator) * SCALE
+    path.mkdir(parents=True)
+    safetensors.torch.save_file(tensors, path / "adapter_model.safetensors")
+    config: dict[str, Any] = {
+        "peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": ["down_proj"], "bias": "none",
+        "task_type": "CAUSAL_LM",
+    }  # fmt: skip
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    return path
