@@ -43,6 +43,7 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
         path = Path(lora_request.lora_path)
         if self._settings.plain_lora and not is_bundle(path):
             return super()._load_adapter(lora_request)
+        self._adapter_manager.check_blocks()
         check_path(path, self._settings.bundles)
         bundle, layers = read_layers(path, self._settings.bundles, self.base_fingerprint)
         highest = self.lora_config.max_lora_rank

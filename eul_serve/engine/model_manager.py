@@ -69,8 +69,6 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             super()._create_lora_modules()
             self._spare_slots = 0
         found = feed_forward_modules(self)
-        if not found and not missing_prefixes(self.model):
-            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
         slots, device = self.lora_slots, torch.device(self.device)
         fixed_shape = device.type == "cuda" and not self.eager
         self.step = Step(slots, self.max_num_batched_tokens, device, fixed_shape=fixed_shape)
@@ -81,9 +79,22 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             setattr(self.model.get_submodule(parent), name, layer)
             self.register_module(path, layer)
             self.layers[path] = layer
+        if not self.settings.plain_lora:
+            self.check_blocks()  # with plain LoRA, the model may be good for that alone
+
+    def check_blocks(self) -> None:
+        """Check that bundles have modules to stand behind.
+
+        Raises:
+            InputError: The model's blocks have no module whose output is the feed-forward output.
+        """
+        if not self.layers and not missing_prefixes(self.model):
+            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""
+        if not self.layers:
+            return super().create_dummy_lora(lora_id, rank, embedding_modules)
         rank = self.lora_config.max_lora_rank
         zero = torch.zeros(1, 1, dtype=self.lora_config.lora_dtype)
         layer = LayerWeights(zero.expand(rank, self.width), zero.expand(self.width, rank), None)
