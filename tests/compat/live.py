@@ -5,6 +5,8 @@
     stock    our plugin is off
     plugin   vLLM has loaded our plugin, as in every process where the package is installed
     ours     besides, the tests' own names of vLLM's two LRU managers lead to our classes
+
+`EUL_COMPAT_LIMITS` says how many cases of each test in a file are run, by the file, as JSON.
 """
 
 from __future__ import annotations
@@ -58,6 +60,19 @@ def with_model(config: Any) -> Any:
     config = copy.copy(config)
     object.__setattr__(config, "model_config", SimpleNamespace(get_hidden_size=lambda: 64, enforce_eager=True))
     return config
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep some cases of each test in a long file, spread over all."""
+    limits = json.loads(os.environ["EUL_COMPAT_LIMITS"])
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = []
+    for name, cases in groups.items():
+        count = min(limits.get(name.partition("::")[0], len(cases)), len(cases))
+        kept += [cases[number * len(cases) // count] for number in range(count)]
+    items[:] = kept
 
 
 def write(test: str, outcome: str, text: str = "") -> None:

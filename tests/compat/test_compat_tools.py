@@ -97,6 +97,7 @@ def test_a_test_that_only_the_plugin_fails_is_a_fault(tool: Tool) -> None:
             "plugin": {"a.py::x": row("passed"), "a.py::y": row("error"), "b.py::z": row("failed")},
             "ours": {"a.py::x": row("failed")},
         },
+        3,
     )
     assert record["faults"] == ["a.py::x", "b.py::z"]
     assert record["totals"]["stock"] == {"passed": 2, "error": 1}
