@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence soak mutation lock clean help
+.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence soak mutation compat lock clean help
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -74,6 +74,15 @@ soak: .venv/installed ## 10,000 random operations on a real engine: answers stay
 
 mutation: .venv/installed ## change every line of objectives, metrics and fusion and see that a test notices
 	@for room in objectives metrics fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done
+
+VLLM_SOURCES := 0.26.0 0.27.0 0.28.0 0.29.0 0.30.0 0.31.0 0.32.0 0.33.0
+VLLM := 0.32.0
+compat: .venv/installed ## vLLM's sources against what we rely on in it, and vLLM's own LoRA tests with the plugin; an hour
+	@$(BIN)/python tests/compat/sdist.py $(VLLM_SOURCES) --out build/compat >&2
+	@$(BIN)/python tests/compat/source.py $(VLLM_SOURCES:%=build/compat/vllm-%.tar.gz) \
+	   --out docs/benchmarks/engine/vllm_versions.json
+	@$(BIN)/python tests/compat/run_vllm_lora_tests.py build/compat/vllm-$(VLLM).tar.gz \
+	   --out docs/benchmarks/engine/vllm_lora_tests.json
 
 lock: .venv/installed ## write the pinned versions of the CPU environment anew
 	@{ echo "# Pinned versions of the CPU environment; written by: make lock"; \

@@ -79,6 +79,9 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         deny_base = not any(tenant.base for tenant in policies.current.tenants.values())
         engine = engine_settings(options, deny_base)
+        from eul_serve.engine.ledger import LEDGER, require
+
+        require(LEDGER)  # before the imports below, which would fail in vLLM's words
         from eul_serve.engine.orphan import announce_front
         from eul_serve.engine.vllm_engine import VllmEngine
 

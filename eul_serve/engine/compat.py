@@ -1,53 +1,12 @@
-"""Everything that ties us to vLLM's inside, in one file: vLLM 0.32 tested, written to hold for 0.26 to 0.33.
+"""The only file that imports vLLM: 0.32 tested, and all it takes from 0.26 to 0.33 compared with their sources.
 
-Ledger of what we stand in for. Each entry: target, why, how, and when it goes.
-
-`v1.worker.lora_model_runner_mixin.LRUCacheWorkerLoRAManager`
-    Why: vLLM has no plugin point for an adapter method of one's own.
-    How: `plugin.register` sets the name to `manager.BundleWorkerManager`.
-    Goes when vLLM offers a registry of adapter managers, and all below with it.
-`LRUCacheWorkerLoRAManager._load_adapter`, `._manager_cls`
-    Why: a bundle is read by our reader. How: overridden; plain LoRA goes to `super()`.
-`LRUCacheLoRAModelManager._create_lora_modules`
-    Why: our layer sits behind a whole feed-forward module, not behind a linear map.
-    How: `super()` first, then each feed-forward module is wrapped.
-    Goes when vLLM lets an adapter name its modules.
-`LRUCacheLoRAModelManager.lora_slots`
-    Why: vLLM's LoRA operators for CPUs index the weights with the slot of each row, which is -1 for a row without an
-    adapter, so that in a mixed batch such rows get the adapter of the *last* slot.
-    How: on a CPU the LoRA layers get one slot more than is used; it stays zero, and -1 means it.
-    Goes when `vllm/lora/ops/torch_ops` leaves rows of -1 out.
-`LRUCacheLoRAModelManager._add_adapter`
-    Why: vLLM packs and pins tensors `lora_a`, `lora_b`, which a bundle has not. How: left out for bundles.
-`LRUCacheLoRAModelManager.create_dummy_lora`
-    Why: vLLM's own does not find linear maps behind a wrapped module. How: warm-up adapters of our layers alone.
-`LRUCacheLoRAModelManager.set_adapter_mapping`
-    Why: each slot's rows are needed once per step, and to vLLM's LoRA layers a bundle's rows must look like base rows.
-    How: own step kept; `super()` gets a mapping without bundles, and `_last_mapping` is reset, because 0.26 does not
-    notice that slots moved. Goes when vLLM hands the mapping to layers.
-`LRUCacheLoRAModelManager.pin_adapter`
-    Why: vLLM pins in host memory *and* in a slot; more bundles are resident than there are slots.
-    How: a bundle is pinned in host memory only. Goes when vLLM separates the two.
-`AsyncLLM.shutdown`
-    Why: vLLM stops its engine process with a signal. One that comes in the millisecond in which the process goes to
-    wait for work is not seen (CPython runs handlers between bytecodes, and does not wake a lock that is waited for by
-    then): the process sleeps on until it is killed, its workers with it.
-    How: `llm.RunningLlm.close` sends messages, which wake it, until it has ended.
-    Goes when vLLM stops the process with a message, or lets it wait with a timeout.
-`lora.ops.triton_ops.lora_shrink`, `.lora_expand`, `.LoRAKernelMeta`
-    Why: vLLM's own kernels are what ours are measured by, and a way to run layers without ours.
-    How: called as vLLM's LoRA layers do, with the arguments that `LoRAKernelMeta.meta_args` returns; imported when
-    first needed, since they need Triton. Goes when ours are faster wherever it matters.
-`worker_extension_cls`, `VllmConfig.additional_config["eul"]`
-    Why: the probe and our settings must reach every worker; the latter are part of the key of compiled graphs.
-    How: public settings of vLLM; they stay.
+What we rely on, why, and what would make it go, is the data in `ledger`; a change here is a change there.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -74,17 +33,19 @@ __all__ = [
     "SamplingParams",
     "VllmConfig",
     "agree",
+    "count_unfinished",
     "delta_outputs",
     "feed_forward_modules",
     "final_outputs",
     "has_triton",
-    "keep_known",
     "load_model_class",
-    "lora_kernels",
+    "make_config",
     "make_prompt",
     "map_module",
     "missing_prefixes",
+    "start_llm",
     "stop_llm",
+    "substitute",
 ]
 
 _Value = TypeVar("_Value")
@@ -125,9 +86,8 @@ def map_module(model: torch.nn.Module, name: str) -> str:
     mapper = getattr(model, "hf_to_vllm_mapper", None)
     if mapper is None:
         return name
-    if hasattr(mapper, "get_rename_mapper"):  # 0.30 and later; before that the mapper holds renames alone
-        mapper = mapper.get_rename_mapper()
-    return mapper._map_name(name) or name
+    renames = mapper.get_rename_mapper if hasattr(mapper, "get_rename_mapper") else mapper.get_unstacked_mapper
+    return renames()._map_name(name) or name
 
 
 def has_triton() -> bool:
@@ -135,10 +95,11 @@ def has_triton() -> bool:
     return bool(HAS_TRITON)
 
 
-def keep_known(function: Callable[..., object], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that a function of the installed vLLM takes."""
-    known = inspect.signature(function).parameters
-    return {key: value for key, value in settings.items() if key in known}
+def substitute(manager: type) -> None:
+    """Put an adapter manager of ours where the model runners look for vLLM's own."""
+    from vllm.v1.worker import lora_model_runner_mixin
+
+    lora_model_runner_mixin.LRUCacheWorkerLoRAManager = manager
 
 
 def load_model_class(architecture: str) -> type | None:
@@ -149,19 +110,24 @@ def load_model_class(architecture: str) -> type | None:
     return loaded
 
 
-def lora_kernels() -> tuple[Callable[..., None], Callable[..., None], Any]:
-    """Return vLLM's two LoRA kernels and the class of their metadata; needs Triton."""
-    from vllm.lora.ops.triton_ops import LoRAKernelMeta, lora_expand, lora_shrink
+def make_config(arguments: dict[str, Any]) -> Any:  # noqa: ANN401  # vLLM is not typed
+    """Return vLLM's configuration for settings of its `AsyncEngineArgs`."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
 
-    return lora_shrink, lora_expand, LoRAKernelMeta
+    return AsyncEngineArgs(**arguments).create_engine_config()
+
+
+def start_llm(config: Any) -> Any:  # noqa: ANN401  # vLLM is not typed
+    """Return a running AsyncLLM."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_vllm_config(config)
 
 
 def make_prompt(tokens: Sequence[int], salt: str) -> Any:  # noqa: ANN401  # vLLM is not typed
     """Return a prompt of token ids, with its salt of the prefix cache."""
-    try:
-        from vllm.inputs import tokens_input
-    except ImportError:  # before vLLM split inputs and prompts
-        return {"prompt_token_ids": list(tokens), "cache_salt": salt}
+    from vllm.inputs import tokens_input
+
     return tokens_input(list(tokens), cache_salt=salt)
 
 
@@ -175,9 +141,11 @@ def final_outputs() -> RequestOutputKind:
     return RequestOutputKind.FINAL_ONLY
 
 
+def count_unfinished(llm: Any) -> int:  # noqa: ANN401  # vLLM is not typed
+    """Return how many requests of an AsyncLLM have not ended."""
+    return int(llm.output_processor.get_num_unfinished_requests())
+
+
 def stop_llm(llm: Any, seconds: float) -> None:  # noqa: ANN401  # vLLM is not typed
     """Stop an AsyncLLM and wait for its processes to end by themselves, up to a number of seconds."""
-    if "timeout" in inspect.signature(llm.shutdown).parameters:
-        llm.shutdown(timeout=seconds)
-    else:
-        llm.shutdown()
+    llm.shutdown(timeout=seconds)

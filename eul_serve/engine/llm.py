@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from eul_serve.engine.compat import stop_llm
+from eul_serve.engine.compat import count_unfinished, stop_llm
 from eul_serve.errors import EngineError, EulError
 
 _SHUTDOWN_SECONDS = 30.0
@@ -46,7 +46,7 @@ class RunningLlm:
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        if llm.output_handler is not None and not llm.get_num_unfinished_requests():
+        if llm.output_handler is not None and not count_unfinished(llm):
             llm.output_handler.cancel()  # else it reports the end of the engine as a failure
         stopping = asyncio.create_task(asyncio.to_thread(stop_llm, llm, _SHUTDOWN_SECONDS))
         while not (await asyncio.wait([stopping], timeout=_POKE_SECONDS))[0]:

@@ -51,6 +51,7 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
         path = Path(lora_request.lora_path)
         if self._settings.plain_lora and not is_bundle(path):
             return super()._load_adapter(lora_request)
+        self._adapter_manager.check_blocks()
         staged = self.staging.take(path)
         layers = {module: SlotWeights(layer) for module, layer in staged.layers.items()}
         return BundleModel(lora_request.lora_int_id, staged.rank, layers, staged.activation)

@@ -40,9 +40,10 @@ class SlotWeights:
 class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
     """A bundle as vLLM's caches hold it."""
 
-    def __init__(self, id: int, rank: int, layers: dict[str, SlotWeights], activation: str = "relu") -> None:
+    # The names are vLLM's, which makes copies of an adapter with them.
+    def __init__(self, lora_model_id: int, rank: int, loras: dict[str, SlotWeights], activation: str = "relu") -> None:
         """Take the layers, by path of the module in the worker's model."""
-        super().__init__(id, rank, layers)
+        super().__init__(lora_model_id, rank, loras)
         self.activation = activation
 
 
@@ -78,8 +79,6 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             super()._create_lora_modules()
             self._spare_slots = 0
         found = feed_forward_modules(self)
-        if not found and not missing_prefixes(self.model):
-            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
         slots, device = self.lora_slots, torch.device(self.device)
         self.step = self._make_step(slots, device)
         for path, module in found.items():
@@ -89,6 +88,17 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             setattr(self.model.get_submodule(parent), name, layer)
             self.register_module(path, layer)
             self.layers[path] = layer
+        if not self.settings.plain_lora:
+            self.check_blocks()  # with plain LoRA, the model may be good for that alone
+
+    def check_blocks(self) -> None:
+        """Check that bundles have modules to stand behind.
+
+        Raises:
+            InputError: The model's blocks have no module whose output is the feed-forward output.
+        """
+        if not self.layers and not missing_prefixes(self.model):
+            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
 
     def _make_step(self, slots: int, device: torch.device) -> Step:
         """Return the step of all blocks, with the kernels that are the fastest here."""
@@ -111,6 +121,8 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""
+        if not self.layers:
+            return super().create_dummy_lora(lora_id, rank, embedding_modules)
         rank = self.lora_config.max_lora_rank
         zero = torch.zeros(1, 1, dtype=self.lora_config.lora_dtype)
         layer = LayerWeights(zero.expand(rank, self.width), zero.expand(self.width, rank), None)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from eul_serve.engine.compat import keep_known, load_model_class
+from eul_serve.engine.compat import load_model_class, make_config, start_llm
 from eul_serve.engine.plugin import PLUGIN_VERSION
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
 from eul_serve.errors import EngineError, InputError
@@ -57,17 +57,13 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
 
 
 def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
     try:
-        arguments = AsyncEngineArgs(**keep_known(AsyncEngineArgs, vllm_arguments(settings)))
-        config = arguments.create_engine_config()
+        config = make_config(vllm_arguments(settings))
     except ValueError as error:
         raise InputError(f"engine settings: {error}") from error
     check_isolation(config)
     try:
-        return AsyncLLM.from_vllm_config(config)
+        return start_llm(config)
     except (RuntimeError, OSError) as error:
         raise EngineError(f"vLLM does not start: {error}; its own messages above say why") from error
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eul_serve.engine.compat import LoRARequest, stop_llm
+from eul_serve.engine.compat import LoRARequest, make_config, start_llm, stop_llm
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.engine.start import vllm_arguments
 
@@ -54,18 +54,13 @@ def arguments(setup: Setup, kind: str, rank: int) -> dict[str, Any]:
 @asynccontextmanager
 async def running(setup: Setup, kind: str, rank: int) -> AsyncIterator[Any]:
     """Run one engine until the context ends."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    from eul_serve.engine.compat import keep_known
-
     before = dict(os.environ)
     os.environ["EUL_PLUGIN"] = "1" if kind == OURS else "0"
     os.environ["TORCHDYNAMO_DISABLE"] = "1"
     if setup.threads:
         os.environ["OMP_NUM_THREADS"] = str(setup.threads)
     try:
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**keep_known(AsyncEngineArgs, arguments(setup, kind, rank))))
+        llm = start_llm(make_config(arguments(setup, kind, rank)))
     finally:
         os.environ.clear()
         os.environ.update(before)

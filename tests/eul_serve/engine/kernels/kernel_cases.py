@@ -138,7 +138,7 @@ def _run_split(case: Case, output: torch.Tensor, weights: Weights, rows: np.ndar
 
 
 def _run_vllm(case: Case, output: torch.Tensor, weights: Weights, rows: np.ndarray) -> None:
-    from eul_serve.engine.kernels import vllm_lora_ops
+    from tests.eul_serve.engine.kernels import vllm_lora_ops
 
     batch = vllm_lora_ops.LoraBatch(case.slots, max(len(rows), len(output)), output.device)
     batch.fill(rows)

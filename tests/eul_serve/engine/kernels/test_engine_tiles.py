@@ -87,7 +87,6 @@ def test_only_the_kernels_themselves_need_triton(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "triton", None)
     import eul_serve.engine.kernels.tiles
-    import eul_serve.engine.kernels.vllm_lora_ops
 
     assert eul_serve.engine.kernels.tiles.Tiles is not Tiles  # imported anew
     with pytest.raises(ImportError):

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from eul_serve.engine.kernels import vllm_lora_ops
 from eul_serve.errors import InputError
 from eul_serve.format.weights import ACTIVATION_FUNCTIONS
+from tests.eul_serve.engine.kernels import vllm_lora_ops
 from tests.eul_serve.engine.kernels.kernel_cases import TOLERANCE, Case, Held, interpret
 
 HELD = (Held(0, 16, "relu"), Held(2, 5, "gelu", bias=False), Held(3, 9, "silu"))

@@ -27,10 +27,10 @@ class LoraBatch:
             max_tokens: Most rows of a batch.
             device: Where the kernels run.
         """
-        from eul_serve.engine.compat import lora_kernels
+        from vllm.lora.ops.triton_ops import LoRAKernelMeta, lora_expand, lora_shrink
 
-        self.shrink, self.expand, metadata = lora_kernels()
-        self.meta: Final[Any] = metadata.make(slots, max_tokens, device)
+        self.shrink, self.expand = lora_shrink, lora_expand
+        self.meta: Final[Any] = LoRAKernelMeta.make(slots, max_tokens, device)
         self.fill(np.zeros(0, dtype=np.int64))
 
     def fill(self, slot_of_row: np.ndarray) -> None:
