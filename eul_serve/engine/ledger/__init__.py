@@ -17,4 +17,17 @@ ADAPTERS = WORKER_MANAGER + MODEL_MANAGER + LAYERS + SETTINGS
 LEDGER = ADAPTERS + FRONT
 """Every hook point; `FRONT` matters to `eul serve` alone."""
 
-__all__ = ["ADAPTERS", "FRONT", "LEDGER", "VERSIONS", "HookPoint", "Moved", "find_moved", "require"]
+__all__ = [
+    "ADAPTERS",
+    "FRONT",
+    "LAYERS",
+    "LEDGER",
+    "MODEL_MANAGER",
+    "SETTINGS",
+    "VERSIONS",
+    "WORKER_MANAGER",
+    "HookPoint",
+    "Moved",
+    "find_moved",
+    "require",
+]

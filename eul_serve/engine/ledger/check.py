@@ -34,11 +34,18 @@ def find_moved(points: Iterable[HookPoint]) -> tuple[Moved, ...]:
         points: The entries.
 
     Returns:
-        Those that moved; of names inside each other, the outermost alone.
+        Those that moved; of names inside each other, the outermost alone, and of a function that is gone and what it
+        must use, the function alone.
     """
     moved = [one for one in map(_examine, points) if one is not None]
-    gone = tuple(f"{one.name}." for one in moved if one.fact == _GONE)
-    return tuple(one for one in moved if not one.name.startswith(gone))
+    gone = [one for one in moved if one.fact == _GONE]
+    inside, users = tuple(f"{one.name}." for one in gone), {one.point.name for one in gone}
+    return tuple(
+        one
+        for one in moved
+        if not one.name.startswith(inside)
+        and not (one.fact.endswith(_NO_USER) and one.name.rpartition(".")[2] in users)
+    )
 
 
 def require(points: Iterable[HookPoint]) -> None:
@@ -62,6 +69,7 @@ def require(points: Iterable[HookPoint]) -> None:
 
 
 _GONE = "expected this name, found none"
+_NO_USER = "found no such function"
 
 
 def _examine(point: HookPoint) -> Moved | None:
@@ -91,7 +99,7 @@ def _examine_users(point: HookPoint) -> Moved | None:
     for user in point.used_by:
         function = find(user)
         if function is ABSENT:
-            return Moved(point, user, f"expected it to be used by {user}, found no such function")
+            return Moved(point, user, f"expected it to be used by {user}, {_NO_USER}")
         if point.name not in names_in(function):
             return Moved(point, user, f"expected it to be used by {user}, which does not")
     return None
