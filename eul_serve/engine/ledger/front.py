@@ -9,7 +9,7 @@ _PROVED = "test_engine_vllm.py::test_it_says_what_it_proved_and_leaves_the_probe
 _SCORE = "test_engine_vllm.py::test_a_score_is_the_sum_of_the_tokens_log_probabilities"
 _PIECES = "test_engine_vllm.py::test_pieces_end_with_a_reason_and_stop_texts_end_an_answer"
 _REFUSED = "test_engine_start.py::test_models_that_cannot_carry_bundles_are_refused_in_words"
-_ENDS = "test_engine_vllm.py::test_zz_the_worker_dies_rather_than_answer_from_the_denied_base"
+_ENDS = "test_engine_random.py::test_zz_the_worker_dies_rather_than_answer_from_the_denied_base"
 _PUBLIC = "never: this is vLLM's public interface"
 
 FRONT = (
