@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from eul_serve.engine.bundle_model import BundleModel, SlotWeights
 from eul_serve.engine.compat import (
     LoRAModel,
     LoRARequest,
@@ -18,7 +19,7 @@ from eul_serve.engine.compat import (
 from eul_serve.engine.layer import UnlearningLayer
 from eul_serve.engine.loading import cast_layer, is_bundle, read_layers
 from eul_serve.engine.model_files import local_model
-from eul_serve.engine.model_manager import BundleModel, BundleModelManager, SlotWeights
+from eul_serve.engine.model_manager import BundleModelManager
 from eul_serve.engine.settings import WorkerSettings
 from eul_serve.engine.staging import Staged, Staging
 from eul_serve.errors import BundleMismatchError, CapacityError

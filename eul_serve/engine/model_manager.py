@@ -7,48 +7,23 @@ from typing import Any
 
 import torch
 
+from eul_serve.engine.bundle_model import BundleModel, SlotWeights, WarmUpModel
 from eul_serve.engine.compat import (
     LoRAMapping,
     LoRAMappingType,
     LoRAModel,
     LRUCacheLoRAModelManager,
-    agree,
     feed_forward_modules,
-    has_triton,
     missing_prefixes,
 )
-from eul_serve.engine.kernels.measure import Bounds, measure_kernels
-from eul_serve.engine.kernels.table import KernelTable
+from eul_serve.engine.kernels.choose import fastest_step
 from eul_serve.engine.layer import UnlearningLayer
 from eul_serve.engine.plugin import PLUGIN_VERSION
 from eul_serve.engine.settings import WorkerSettings
 from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
-from eul_serve.engine.step import Step
 from eul_serve.errors import EngineError, InputError
 from eul_serve.format.weights import LayerWeights
-
-
-class SlotWeights:
-    """One layer under the names that vLLM looks for."""
-
-    def __init__(self, layer: LayerWeights) -> None:
-        """Hold a layer."""
-        self.lora_a, self.lora_b = layer, None
-
-
-class BundleModel(LoRAModel):  # type: ignore[misc]  # vLLM is not typed
-    """A bundle as vLLM's caches hold it."""
-
-    # The names are vLLM's, which makes copies of an adapter with them.
-    def __init__(self, lora_model_id: int, rank: int, loras: dict[str, SlotWeights], activation: str = "relu") -> None:
-        """Take the layers, by path of the module in the worker's model."""
-        super().__init__(lora_model_id, rank, loras)
-        self.activation = activation
-
-
-class WarmUpModel(BundleModel):
-    """A warm-up adapter: both kinds of layer see its rows, so that graphs are recorded with both."""
 
 
 class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLLM is not typed
@@ -80,7 +55,12 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             self._spare_slots = 0
         found = feed_forward_modules(self)
         slots, device = self.lora_slots, torch.device(self.device)
-        self.step = self._make_step(slots, device)
+        self.step = fastest_step(
+            SlotTable(slots, self.lora_config.max_lora_rank, device),
+            self.max_num_batched_tokens,
+            self.width,
+            self.lora_config.lora_dtype,
+        )
         for path, module in found.items():
             weights = Slots(slots, self.lora_config.max_lora_rank, self.width, self.lora_config.lora_dtype, device)
             layer = UnlearningLayer(path, module, weights, self.step)
@@ -99,25 +79,6 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         """
         if not self.layers and not missing_prefixes(self.model):
             raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
-
-    def _make_step(self, slots: int, device: torch.device) -> Step:
-        """Return the step of all blocks, with the kernels that are the fastest here."""
-        config, tokens = self.lora_config, self.max_num_batched_tokens
-        table = SlotTable(slots, config.max_lora_rank, device)
-        # Ranks of one model must compute alike, as each holds the same residual stream: one measures for all.
-        if device.type == "cpu":
-            bounds = Bounds(
-                slots=slots, max_rank=table.max_rank, max_tokens=tokens, width=self.width, dtype=config.lora_dtype
-            )
-            return Step(table, tokens, device, kernels=KernelTable(agree(measure_kernels(bounds).fastest)))
-        if not has_triton():
-            return Step(table, tokens, device, fixed_shape=True)
-        from eul_serve.engine.kernels.device import DeviceKernels
-
-        kernels = DeviceKernels(table, tokens, device)
-        block = Slots(slots, table.max_rank, self.width, config.lora_dtype, device)
-        kernels.fastest = agree(kernels.measure(block))
-        return Step(table, tokens, device, on_device=kernels)
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""
