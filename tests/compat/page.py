@@ -42,7 +42,7 @@ the base model. `EUL_PLUGIN=0` lets vLLM run by itself.
 that entry reported, and no other. What stands behind a name is tested by the test that its entry names.
 
 **In other versions.** `make compat` fetches vLLM's sources and compares them, and runs vLLM's own LoRA tests with and
-without the plugin; see [the benchmarks](../benchmarks/README.md#engine).
+without the plugin; see [the benchmarks](../benchmarks/README.md#vllms-inside).
 """
 
 

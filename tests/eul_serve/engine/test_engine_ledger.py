@@ -250,3 +250,11 @@ def test_vllm_is_imported_by_one_file() -> None:
     assert found.pop("eul_serve/engine/compat.py")
     assert found.pop("eul_serve/engine/ledger/check.py") == {"vllm"}  # for its version; the rest is in the data
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_everything_that_is_imported_stands_in_the_ledger() -> None:
+    tree = ast.parse((ROOT / "eul_serve" / "engine" / "compat.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    names = {f"{node.module}.{alias.name}" for node in imports for alias in node.names if "vllm" in str(node.module)}
+    known = [f"{point.target.replace(':', '.')}." for point in LEDGER]
+    assert [name for name in sorted(names) if not any(target.startswith(f"{name}.") for target in known)] == []
