@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
+RECORD = HERE.parents[1] / "docs" / "benchmarks" / "engine" / "vllm_lora_tests.json"
 
 Tool = Callable[[str], ModuleType]
 
@@ -100,3 +102,10 @@ def test_a_test_that_only_the_plugin_fails_is_a_fault(tool: Tool) -> None:
     assert record["faults"] == ["a.py::x", "b.py::z"]
     assert record["totals"]["stock"] == {"passed": 2, "error": 1}
     assert record["files"]["a.py"]["not_passed_for"] == {"needs a model or adapter of the hub": 1}
+
+
+def test_no_test_of_vllm_fails_for_the_plugin_alone() -> None:
+    record = json.loads(RECORD.read_text())
+    assert (record["faults"], record["differ"]) == ([], {})
+    assert record["totals"]["stock"] == record["totals"]["plugin"]
+    assert record["totals"]["ours"] == {"passed": record["files"]["tests/lora/test_lora_manager.py"]["stock"]["passed"]}
