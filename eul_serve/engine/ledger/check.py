@@ -56,8 +56,9 @@ def require(points: Iterable[HookPoint]) -> None:
 
     Raises:
         EngineError: One moved; the message names it, the installed version and the versions that fit.
+        ImportError: There is a package of the name, but it is not whole.
     """
-    version = importlib.import_module("vllm").__version__
+    version = _installed_version()
     moved = find_moved(points)
     if not moved:
         return
@@ -66,6 +67,13 @@ def require(points: Iterable[HookPoint]) -> None:
         f"vLLM {version}: hook point {moved[0]}{more}; bundles ride on it, and this eul-serve is written for vLLM "
         f"{VERSIONS[0]} to {VERSIONS[1]}: install one of these"
     )
+
+
+def _installed_version() -> str:
+    version = getattr(importlib.import_module("vllm"), "__version__", None)
+    if version is None:
+        raise ImportError("vllm has no version", name="vllm")
+    return str(version)
 
 
 _GONE = "expected this name, found none"
