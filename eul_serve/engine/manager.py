@@ -21,7 +21,7 @@ from eul_serve.engine.loading import cast_layer, is_bundle, read_layers
 from eul_serve.engine.model_files import local_model
 from eul_serve.engine.model_manager import BundleModelManager
 from eul_serve.engine.settings import WorkerSettings
-from eul_serve.engine.staging import Staged, Staging
+from eul_serve.engine.staging import Staged, Staging, timed
 from eul_serve.errors import BundleMismatchError, CapacityError
 from eul_serve.format import fingerprint
 from eul_serve.format.weights import LayerWeights
@@ -59,8 +59,8 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
 
     def _read(self, path: Path) -> Staged:
         """Read, check and cast a bundle; may run in a thread."""
-        staged = Staged(0, "relu", {})
-        with staged.timed("verify"):
+        seconds: dict[str, float] = {}
+        with timed(seconds, "verify"):
             bundle, layers = read_layers(path, self._settings.bundles, self.base_fingerprint)
         highest = self.lora_config.max_lora_rank
         if bundle.config.rank > highest:
@@ -68,19 +68,18 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
                 f"bundle {bundle.revision}: rank: expected at most {highest}, found {bundle.config.rank}; "
                 "start the engine with a higher maximum rank"
             )
-        staged.rank, staged.activation = bundle.config.rank, bundle.config.activation
-        with staged.timed("cast"):
-            staged.layers = self._cast(layers)
-        return staged
+        with timed(seconds, "cast"):
+            cast = self._cast(layers)
+        return Staged(bundle.config.rank, bundle.config.activation, cast, seconds)
 
     def _cast(self, layers: dict[str, LayerWeights]) -> dict[str, LayerWeights]:
         """Return layers in the engine's dtype, by the paths of this worker's modules."""
         manager = self._adapter_manager
         pinned = torch.device(manager.device).type == "cuda"  # so that the copy to the device waits for nothing
-        cast = {}
+        missing, cast = missing_prefixes(manager.model), {}
         for module, layer in layers.items():
             path_here = map_module(manager.model, module)
-            if path_here.startswith(missing_prefixes(manager.model)):
+            if path_here.startswith(missing):
                 continue  # another rank of the pipeline holds this block
             _check_module(manager.layers, path_here, layer)
             cast[path_here] = cast_layer(layer, self.lora_config.lora_dtype, module, pinned=pinned)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.format.weights import LayerWeights
@@ -16,7 +16,7 @@ MAX_WAITING = 64
 """Bundles that may lie ready without being taken up; the oldest is dropped, and read again if it is asked for."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Staged:
     """A bundle that is ready for the slots."""
 
@@ -26,15 +26,24 @@ class Staged:
     """Name of the activation."""
     layers: Mapping[str, LayerWeights]
     """Layers in the engine's dtype, by path of the module in the worker's model."""
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float]
     """How long each stage took, by its name."""
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of a stage."""
-        begin = time.perf_counter()
-        yield
-        self.seconds[stage] = time.perf_counter() - begin
+
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Note how long a stage took.
+
+    Args:
+        seconds: Where, by name of the stage.
+        stage: Its name.
+
+    Yields:
+        Nothing.
+    """
+    begin = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - begin
 
 
 class Staging:

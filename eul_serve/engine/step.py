@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from eul_serve.engine.kernels.group import Group, Places, Run
+from eul_serve.engine.kernels.group import Group, Places, Run, as_places
 from eul_serve.engine.kernels.stacked import masked
 from eul_serve.engine.kernels.table import KernelTable, Shape
 from eul_serve.engine.slot_table import SlotTable
@@ -114,14 +114,11 @@ def group_rows(slot_of_row: np.ndarray, table: SlotTable, device: torch.device) 
 
 def _group(members: list[tuple[int, np.ndarray]], key: tuple[int, int, str], device: torch.device) -> Group:
     each, rank, activation = key
-    slots = np.array([slot for slot, _ in members])
-    rows = np.concatenate([part for _, part in members])
-    parts = tuple((slot, _places(part, device)) for slot, part in members)
-    return Group(_places(slots, device), _places(rows, device), parts, each, rank, activation)
+    slots = torch.tensor([slot for slot, _ in members])
+    rows = torch.from_numpy(np.concatenate([part for _, part in members]))
+    return Group(_on(device, slots), _on(device, rows), each, rank, activation)
 
 
-def _places(numbers: np.ndarray, device: torch.device) -> Places:
-    first, count = int(numbers[0]), len(numbers)
-    if np.array_equal(numbers, np.arange(first, first + count)):
-        return slice(first, first + count)
-    return torch.from_numpy(numbers).to(device)
+def _on(device: torch.device, numbers: torch.Tensor) -> Places:
+    places = as_places(numbers)
+    return places if isinstance(places, slice) else places.to(device)

@@ -18,10 +18,10 @@ def apart(group: Group) -> Run:
     Returns:
         What every block runs.
     """
-    rank, activate = group.rank, ACTIVATION_FUNCTIONS[group.activation]
+    rank, activate, parts = group.rank, ACTIVATION_FUNCTIONS[group.activation], group.parts()
 
     def run(output: torch.Tensor, weights: Slots) -> None:
-        for slot, rows in group.parts:
+        for slot, rows in parts:
             part = take_rows(output, rows)
             hidden = torch.addmm(weights.bias[slot, :rank], part, weights.down[slot, :rank].T)
             part.addmm_(activate(hidden), weights.up[slot, :rank])

@@ -38,7 +38,7 @@ class DeviceKernels:
         self._tiles = {rows: Tiles(len(table), max_tokens, rows, device) for rows in sorted(set(TILE_ROWS.values()))}
         self._scratch = triton_split.make_scratch(max_tokens, table.max_rank, device)
         self.fastest: dict[int, str] = {}
-        """Name of the fastest way by number of rows."""
+        """Name of the fastest way by number of rows, ascending."""
 
     def alike(self, table: SlotTable, max_tokens: int) -> DeviceKernels:
         """Return kernels with memory of their own that choose as these do."""
@@ -67,7 +67,7 @@ class DeviceKernels:
             output: Output y of the block, (rows, d).
             weights: The block's slots.
         """
-        self.run_as(self.fastest.get(nearest(sorted(self.fastest), len(output)), USUAL), output, weights)
+        self.run_as(self.fastest.get(nearest(list(self.fastest), len(output)), USUAL), output, weights)
 
     def run_as(self, way: str, output: torch.Tensor, weights: Slots) -> None:
         """Add the layers in one way.

@@ -24,8 +24,6 @@ class Group:
     """Numbers of the slots, ascending, (count)."""
     rows: Places
     """Their rows, slot by slot, (count x each)."""
-    parts: tuple[tuple[int, Places], ...]
-    """Slot and rows of each, for kernels that take them one by one."""
     each: int
     """Rows of every slot."""
     rank: int
@@ -36,16 +34,43 @@ class Group:
     @property
     def count(self) -> int:
         """How many slots there are."""
-        return len(self.parts)
+        return _count(self.slots)
 
     @property
     def neighbours(self) -> bool:
         """Whether the slots' weights lie one behind the other."""
         return isinstance(self.slots, slice)
 
+    def parts(self) -> tuple[tuple[int, Places], ...]:
+        """Return slot and rows of each, for kernels that take them one by one."""
+        slots, rows = _numbers(self.slots), _numbers(self.rows)
+        cuts = range(0, len(rows), self.each)
+        return tuple((int(slot), as_places(rows[cut : cut + self.each])) for slot, cut in zip(slots, cuts, strict=True))
+
 
 Kernel = Callable[[Group], Run]
 """Makes, once per step, what every block then runs."""
+
+
+def as_places(numbers: torch.Tensor) -> Places:
+    """Return numbers as a slice where they are neighbours.
+
+    Args:
+        numbers: Numbers of slots or rows, at least one.
+
+    Returns:
+        The slice, or the numbers themselves.
+    """
+    first, end = int(numbers[0]), int(numbers[0]) + len(numbers)
+    return slice(first, end) if numbers.tolist() == list(range(first, end)) else numbers
+
+
+def _count(places: Places) -> int:
+    return places.stop - places.start if isinstance(places, slice) else len(places)
+
+
+def _numbers(places: Places) -> torch.Tensor:
+    return torch.arange(places.start, places.stop) if isinstance(places, slice) else places
 
 
 def take_rows(output: torch.Tensor, rows: Places) -> torch.Tensor:

@@ -11,7 +11,9 @@ import torch
 
 from eul_serve.engine.kernels.group import Group, Run
 from eul_serve.engine.kernels.table import KERNELS, KernelTable, Shape, usual
+from eul_serve.engine.slot_table import SlotTable
 from eul_serve.engine.slots import Slots
+from eul_serve.engine.step import group_rows
 
 COUNTS, ROWS, RANKS = (2, 8, 32, 128), (1, 4, 16, 64), (8, 32, 128, 512)
 """The grid; a shape between takes the nearest by factor."""
@@ -125,8 +127,10 @@ def _blocks(shape: Shape, bounds: Bounds) -> list[Slots]:
 
 def _group(shape: Shape) -> Group:
     stride = 1 if shape.neighbours else 2
-    slots = slice(0, shape.count) if shape.neighbours else torch.arange(shape.count) * stride
+    table = SlotTable(stride * shape.count, shape.rank, torch.device("cpu"))
+    for slot in range(0, len(table), stride):
+        table.take(slot, shape.rank, "relu")
     # Rows of a real batch are not in order of slots: they are gathered and brought back.
-    rows = torch.from_numpy(np.arange(shape.count * shape.each).reshape(shape.each, shape.count).T.reshape(-1).copy())
-    parts = tuple((number * stride, part) for number, part in enumerate(rows.split(shape.each)))  # type: ignore[no-untyped-call]
-    return Group(slots, rows, parts, shape.each, shape.rank, "relu")
+    slot_of_row = np.tile(np.arange(0, len(table), stride)[::-1], shape.each)
+    (group,) = group_rows(slot_of_row, table, torch.device("cpu"))
+    return group

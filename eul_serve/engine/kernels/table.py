@@ -15,7 +15,7 @@ KERNELS: dict[str, Kernel] = {"apart": apart, "batched": batched, "stacked": sta
 """Kernels for groups of slots, by name."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Shape:
     """What decides how fast a kernel is."""
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "trainer"))  # for `common`, which all benchmarks share
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # for the tests' random bundles
 
 import click
 from common.entry import guarded

@@ -192,8 +192,8 @@ def test_slots_of_equal_rank_activation_and_rows_are_one_group() -> None:
     assert (four.count, four.each, four.neighbours) == (3, 2, False)
     assert torch.equal(four.slots, torch.tensor([0, 1, 3]))
     assert torch.equal(four.rows, torch.tensor([3, 5, 4, 6, 0, 1]))
-    assert [slot for slot, _ in four.parts] == [0, 1, 3]
-    assert four.parts[2][1] == slice(0, 2)  # neighbours in the batch are a view
+    assert [slot for slot, _ in four.parts()] == [0, 1, 3]
+    assert four.parts()[2][1] == slice(0, 2)  # neighbours in the batch are a view
     assert groups[8, "relu"].slots == slice(2, 3)
     assert group_rows(np.array([-1, -1]), table, CPU) == []
 
@@ -209,7 +209,7 @@ def test_every_row_with_a_layer_is_in_one_group(rows: list[int], ranks: list[int
     found = sorted(
         (int(row), slot)
         for group in group_rows(np.array(rows, dtype=np.int64), table, CPU)
-        for slot, places in group.parts
+        for slot, places in group.parts()
         for row in numbers[places]
     )
     assert found == [(row, slot) for row, slot in enumerate(rows) if slot >= 0 and ranks[slot]]
@@ -232,12 +232,12 @@ def test_a_shape_between_takes_the_nearest_by_factor() -> None:
     table = KernelTable({Shape(*key, True): name for key, name in kinds.items()})
 
     def chosen(slots: int, rank: int) -> object:
-        return table.choose(Group(slice(0, slots), slice(0, slots), ((0, slice(0, 1)),) * slots, 1, rank, "relu"))
+        return table.choose(Group(slice(0, slots), slice(0, slots), 1, rank, "relu"))
 
     assert chosen(1, 8) is KERNELS["apart"]  # one slot alone is never a batch
     assert chosen(3, 8) is KERNELS["apart"]
     assert chosen(9, 8) is KERNELS["stacked"]  # 9 is nearer to 32 than to 2: 9 x 9 > 2 x 32
     assert chosen(7, 30) is KERNELS["batched"]
     assert chosen(500, 512) is KERNELS["apart"]
-    scattered = Group(torch.tensor([0, 2]), slice(0, 2), ((0, slice(0, 1)),) * 2, 1, 8, "relu")
+    scattered = Group(torch.tensor([0, 2]), slice(0, 2), 1, 8, "relu")
     assert table.choose(scattered) is KERNELS["batched"]  # not measured: the usual one

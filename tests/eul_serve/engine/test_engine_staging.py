@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eul_serve.engine.staging import MAX_WAITING, Staged, Staging
+from eul_serve.engine.staging import MAX_WAITING, Staged, Staging, timed
 from eul_serve.errors import BundleFormatError
 
 
@@ -23,10 +23,10 @@ class Reader:
         assert self.go.wait(10)
         if path.name == "bad":
             raise BundleFormatError("file 'x': the file was changed")
-        staged = Staged(4, "relu", {})
-        with staged.timed("verify"):
+        seconds: dict[str, float] = {}
+        with timed(seconds, "verify"):
             pass
-        return staged
+        return Staged(4, "relu", {}, seconds)
 
 
 def wait_for(staging: Staging, path: Path) -> dict[str, float] | str:

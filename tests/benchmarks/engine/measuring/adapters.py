@@ -9,10 +9,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from eul_serve.format import BundleConfig, ForgottenRequest, Manifest, describe_files, read_base, write_bundle
-from eul_serve.format.digest import digest_bytes
 from eul_serve.format.fingerprint import read_model_config
-from eul_serve.format.weights import LayerWeights, dump_layers
+from tests.conftest import random_bundle
 
 SCALE = 0.01
 """Deviation of the random weights: small enough that answers stay text-like, large enough not to be zero."""
@@ -20,24 +18,7 @@ SCALE = 0.01
 
 def make_bundle(path: Path, model: Path, rank: int, seed: int) -> Path:
     """Write a bundle of random layers behind every block, and return its directory."""
-    base, shape = read_base(model), read_model_config(model)
-    width, generator = shape["hidden_size"], torch.Generator().manual_seed(seed)
-    layers = {
-        f"model.layers.{block}.mlp": LayerWeights(
-            torch.randn(rank, width, generator=generator) * SCALE,
-            torch.randn(width, rank, generator=generator) * SCALE,
-            torch.zeros(rank),
-        )
-        for block in range(shape["num_hidden_layers"])
-    }
-    files = {
-        "adapter_config.json": BundleConfig(rank=rank, base_fingerprint=base.fingerprint).to_bytes(),
-        "adapter_model.safetensors": dump_layers(layers),
-        "README.md": b"Random layers for a measurement; they forget nothing.\n",
-    }
-    request = ForgottenRequest(id=f"bench-{seed}", data=digest_bytes(b""), units=None)
-    write_bundle(path, Manifest(base=base, requests=(request,), files=describe_files(files)), files)
-    return path
+    return random_bundle(path, model, rank=rank, seed=seed, scale=SCALE).path
 
 
 def make_lora(path: Path, model: Path, rank: int, seed: int) -> Path:
