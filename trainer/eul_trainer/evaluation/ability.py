@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +21,8 @@ from eul_trainer.evaluation.systems import Systems
 from eul_trainer.output.package import versions
 
 PACKAGE = "lm-eval"
+RESAMPLES = 1000
+"""Resamples of a bootstrapped error: enough for two digits of it. The harness's own 100,000 need many processes."""
 Manager: TypeAlias = Any
 """The harness's index of tasks: it has no types."""
 
@@ -112,15 +116,17 @@ def _run(systems: Systems, settings: AbilitySettings, manager: Manager) -> dict[
     model = systems.model
     harness = HFLM(pretrained=model.network, tokenizer=model.tokenizer, batch_size=settings.batch_size)
     try:
-        told: dict[str, Any] = simple_evaluate(
-            model=harness,
-            tasks=list(settings.tasks),
-            num_fewshot=settings.shots,
-            limit=settings.limit,
-            apply_chat_template=settings.chat,
-            log_samples=False,
-            task_manager=manager,
-        )
+        with _one_process():
+            told: dict[str, Any] = simple_evaluate(
+                model=harness,
+                tasks=list(settings.tasks),
+                num_fewshot=settings.shots,
+                limit=settings.limit,
+                apply_chat_template=settings.chat,
+                bootstrap_iters=RESAMPLES,
+                log_samples=False,
+                task_manager=manager,
+            )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
@@ -128,6 +134,20 @@ def _run(systems: Systems, settings: AbilitySettings, manager: Manager) -> dict[
             "hub, or from files that a task in --task-folder names"
         ) from error
     return told
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Keep the harness from forking for its error bars: a process with a model and threads in it may hang as a fork."""
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
