@@ -1,6 +1,8 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
 .PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence soak mutation compat lock clean help
 .DEFAULT_GOAL := help
+# Python keeps what it has compiled. Where a machine forbids it, each process of an engine compiles vLLM and torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 INPUTS := pyproject.toml deploy/constraints-cpu.txt deploy/overrides.txt .ci/install proto/build.py $(wildcard proto/eul_serve/v1/*.proto)

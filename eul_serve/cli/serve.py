@@ -46,7 +46,10 @@ DEFAULT_CONTEXT = 2048
 @click.option("--max-rank", type=int, default=64, show_default=True, help="Highest rank of a bundle.")
 @click.option("--max-context", type=int, help="Prompt and answer together, in tokens; the model's, up to 2048.")
 @click.option("--max-batch", type=int, default=64, show_default=True, help="Requests in one batch.")
+@click.option("--max-batch-tokens", type=int, help="Tokens of one step; long prompts are read in parts; vLLM's choice.")
 @click.option("--kv-cache-gib", type=float, default=1.0, show_default=True, help="Memory of the key-value cache.")
+@click.option("--tensor-parallel", type=int, default=1, show_default=True, help="Devices that share every block.")
+@click.option("--pipeline-parallel", type=int, default=1, show_default=True, help="Groups of devices in a row.")
 @click.option("--dtype", type=click.Choice(_DTYPES), default="auto", show_default=True, help="Of the activations.")
 @click.option("--compile/--eager", "compiled", default=False, show_default=True, help="Compile graphs (for GPUs).")
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
@@ -162,7 +165,10 @@ def engine_settings(options: dict[str, Any], deny_base: bool) -> EngineSettings:
         capacity=options["capacity"],
         max_rank=options["max_rank"],
         max_batch=options["max_batch"],
+        max_batch_tokens=options["max_batch_tokens"],
         kv_cache_gib=options["kv_cache_gib"],
+        tensor_parallel=options["tensor_parallel"],
+        pipeline_parallel=options["pipeline_parallel"],
         deny_base=deny_base,
         bundles=options["cache"].absolute(),
         enforce_eager=not options["compiled"],

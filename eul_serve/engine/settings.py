@@ -33,6 +33,8 @@ class EngineSettings:
     """Highest rank of a bundle; taken up to the next of 1, 8, 16, 32, 64, 128, 256, 320 and 512."""
     max_batch: int = 64
     """Requests that run at the same time."""
+    max_batch_tokens: int | None = None
+    """Tokens of one step, `max_batch` or more; longer prompts are read in parts. None is vLLM's own choice."""
     kv_cache_gib: float = 1.0
     """Memory for the key-value cache, in GiB."""
     deny_base: bool = True
@@ -41,15 +43,24 @@ class EngineSettings:
     """Directory that every bundle must lie in, the verified cache; None allows any absolute path."""
     enforce_eager: bool = True
     """Run without compiled graphs: starts faster and, on a CPU, runs about as fast."""
+    tensor_parallel: int = 1
+    """Devices that share every block; on a CPU, processes that share its cores."""
+    pipeline_parallel: int = 1
+    """Groups of devices that hold a part of the blocks each."""
     seed: int = 0
     """Seed of the samplers that have none of their own."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        for name, least in (("max_context", 2), ("slots", 1), ("capacity", max(2, self.slots)), ("max_batch", 1)):
+        lowest = {"max_context": 2, "slots": 1, "capacity": max(2, self.slots), "max_batch": 1}
+        for name, least in {**lowest, "tensor_parallel": 1, "pipeline_parallel": 1}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if self.max_batch_tokens is not None and self.max_batch_tokens < self.max_batch:
+            raise InputError(
+                f"max_batch_tokens: expected max_batch ({self.max_batch}) or more, found {self.max_batch_tokens}"
+            )
         if not 1 <= self.max_rank <= RANKS[-1]:
             raise InputError(f"max_rank: expected 1 to {RANKS[-1]}, found {self.max_rank}")
         if not self.turn_seconds >= 0:

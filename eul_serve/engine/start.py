@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,30 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         EngineError: vLLM does not start.
     """
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # vLLM compiles a few small functions even in eager mode, which needs a C++ compiler and costs seconds at start.
-    with environment({"TORCHDYNAMO_DISABLE": "1"} if settings.enforce_eager else {}):
+    variables = {}
+    if settings.enforce_eager:
+        # vLLM compiles a few small functions even in eager mode, which needs a C++ compiler and costs seconds at start.
+        variables["TORCHDYNAMO_DISABLE"] = "1"
+    if (workers := settings.tensor_parallel * settings.pipeline_parallel) > 1:
+        variables["VLLM_CPU_OMP_THREADS_BIND"] = share_cores(sorted(os.sched_getaffinity(0)), workers)
+    # vLLM's variable for the cache's size would win over the setting.
+    with environment(variables, without="VLLM_CPU_KVCACHE_SPACE"):
         return _start(settings)
+
+
+def share_cores(cores: Sequence[int], workers: int) -> str:
+    """Return which cores each worker on a CPU computes on; by itself vLLM gives a whole socket to each.
+
+    Args:
+        cores: Numbers of the cores that this process may use.
+        workers: Processes to share them; more than there are cores use some of them together.
+
+    Returns:
+        Equal shares as vLLM reads them: `0,1|2,3`.
+    """
+    size = max(1, len(cores) // workers)
+    starts = (worker * size % len(cores) for worker in range(workers))
+    return "|".join(",".join(str(core) for core in cores[start : start + size]) for start in starts)
 
 
 def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
@@ -69,19 +90,22 @@ def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not type
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str], without: str | None = None) -> Iterator[None]:
     """Hold environment variables that are not set yet, for the processes started meanwhile, and no longer.
 
     The rest of this process may compile for itself, and must not find its compiler switched off by an engine.
 
     Args:
         variables: Values by name; a variable that is set already keeps its value.
+        without: Name of a variable that must not be seen.
     """
     added = {name: value for name, value in variables.items() if name not in os.environ}
+    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name == without}
     os.environ.update(added)
     try:
         yield
     finally:
+        os.environ.update(hidden)
         for name in added:
             os.environ.pop(name, None)
 
@@ -95,9 +119,12 @@ def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
         "dtype": settings.dtype,
         "max_model_len": settings.max_context,
         "max_num_seqs": settings.max_batch,
+        "max_num_batched_tokens": settings.max_batch_tokens,
         "kv_cache_memory_bytes": int(settings.kv_cache_gib * 2**30),
         "seed": settings.seed,
         "enforce_eager": settings.enforce_eager,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "pipeline_parallel_size": settings.pipeline_parallel,
         "enable_lora": True,
         "max_loras": settings.slots,
         "max_cpu_loras": settings.capacity,
@@ -127,6 +154,8 @@ def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
     for name, found in reasons.items():
         if found:
             raise EngineError(f"{name} is on, and keeps no bundles apart; turn it off")
+    if config.parallel_config.pipeline_parallel_size > 1 and config.device_config.device_type == "cpu":
+        raise EngineError("pipeline parallelism: vLLM has no buffers for it on a CPU; use tensor parallelism there")
     if config.lora_config is None:
         raise EngineError("adapters are off in vLLM, so no bundle can be applied")
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
 import pytest_asyncio
 
@@ -70,3 +71,12 @@ def work(bundle: ResidentBundle | None, prompt: tuple[int, ...] = PROMPT, *, sal
 async def answer(engine: Any, job: Work) -> tuple[list[int], list[float]]:
     pieces = [piece async for piece in engine.generate(job)]
     return [t for piece in pieces for t in piece.token_ids], [p for piece in pieces for p in piece.logprobs]
+
+
+def metric(name: str) -> float:
+    return sum(
+        sample.value
+        for family in prometheus_client.REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == name
+    )

@@ -17,23 +17,18 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
-import torch
 
 from eul_serve.engine.base import ResidentBundle, Sampling, Work
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.errors import EngineError
-from eul_serve.format import read_bundle
-from eul_serve.format.weights import LayerWeights, load_layers
 
 from .conftest import answer, place, work
+from .reference import Answers, greedy_answers
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
 OPERATIONS = int(os.environ.get("EUL_SOAK_OPERATIONS", "300"))
 REVISIONS, PROMPTS, TOKENS, CAPACITY, MOST_RUNNING = 6, 8, 5, 4, 10
-# Gap between the two likeliest tokens below which a reference answer is no use: batches of different shape differ by
-# up to 1e-4 in float32.
-CLEAR = 1e-2
 NewBundle = Callable[..., ResidentBundle]
 SETTLED = 2000
 """Operations after which memory must not grow any more."""
@@ -41,53 +36,11 @@ MOST_GROWTH = 16 * 2**20
 """Bytes; 2 KB for each of the remaining 8,000 operations."""
 
 
-def reference(model: Any, layers: dict[str, LayerWeights], prompt: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the greedy answer by transformers with the layers behind its blocks; None where it is nearly a tie."""
-    hooks = [
-        model.get_submodule(path).register_forward_hook(lambda _module, _args, output, layer=layer: layer.apply(output))
-        for path, layer in layers.items()
-    ]
-    try:
-        ids = torch.tensor([prompt])
-        for _ in range(TOKENS):
-            best = model(ids).logits[0, -1].topk(2)
-            if best.values[0] - best.values[1] < CLEAR:
-                return None
-            ids = torch.cat([ids, best.indices[None, :1]], dim=1)
-        return tuple(ids[0, len(prompt) :].tolist())
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@torch.inference_mode()
-def references(
-    model: Path, bundles: dict[str, ResidentBundle | None]
-) -> dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]:
-    """Return prompts with their answers, by name of the bundle."""
-    from transformers import AutoModelForCausalLM
-
-    loaded, generator = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval(), random.Random(3)
-    found = {}
-    for name, bundle in bundles.items():
-        layers = load_layers(read_bundle(bundle.path)) if bundle else {}
-        answers: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-        while len(answers) < PROMPTS:
-            prompt = tuple(generator.randrange(5, 512) for _ in range(generator.choice([3, 20, 140])))
-            if (answer := reference(loaded, layers, prompt)) is not None:
-                answers.append((prompt, answer))
-        found[name] = answers
-    return found
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tiny_model: Path, engine_cache: Path) -> AsyncIterator[Any]:
     from eul_serve.engine.vllm_engine import VllmEngine
 
-    # The variable overrides the setting. A small cache is filled long before memory is looked at: pages of a large one
-    # are taken up one by one, and would look like a leak.
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
         # oneDNN keeps up to 1,024 products by their shapes, some 100 kB each: bounded, but not full by SETTLED.
         patch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8")
         patch.setenv("LRU_CACHE_CAPACITY", "8")
@@ -100,7 +53,7 @@ async def engine(tiny_model: Path, engine_cache: Path) -> AsyncIterator[Any]:
                 max_rank=32,
                 deny_base=False,
                 bundles=engine_cache,
-                kv_cache_gib=0.02,
+                kv_cache_gib=0.02,  # filled long before memory is looked at: pages taken one by one look like a leak
                 turn_seconds=0.05,
                 max_batch=8,
             )
@@ -115,7 +68,7 @@ class Traffic:
 
     engine: Any
     stored: dict[str, ResidentBundle]
-    answers: dict[str, list[tuple[tuple[int, ...], tuple[int, ...]]]]
+    answers: dict[str, Answers]
     generator: random.Random
     loaded: dict[str, ResidentBundle] = field(default_factory=dict)
     running: dict[asyncio.Task[None], str] = field(default_factory=dict)
@@ -203,8 +156,9 @@ async def test_random_operations_leave_every_answer_right(
         )
         for seed, (activation, rank) in enumerate(kinds[:REVISIONS])
     }
+    answers = greedy_answers(tiny_model, {**stored, "base": None}, tokens=TOKENS, lengths=(3, 20, 140), count=PROMPTS)
     generator = random.Random(20261127)
-    traffic = Traffic(engine, stored, references(tiny_model, {**stored, "base": None}), generator)
+    traffic = Traffic(engine, stored, answers, generator)
     chances = {"generate": 60, "abort": 15, "load": 10, "unload": 8, "swap": 7, "drain": 2}
     settled = 0
     for number in range(OPERATIONS):

@@ -19,7 +19,15 @@ from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import MANAGER, check_isolation, check_model, check_report, create_llm, environment
+from eul_serve.engine.start import (
+    MANAGER,
+    check_isolation,
+    check_model,
+    check_report,
+    create_llm,
+    environment,
+    share_cores,
+)
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
 from eul_serve.format.weights import LayerWeights
 
@@ -34,6 +42,8 @@ MODULES = {"model.layers.0.mlp": 64, "model.layers.1.mlp": 64}  # the tiny model
         ({"slots": 8, "capacity": 4}, "capacity: expected 8 or more, found 4"),
         ({"slots": 1, "capacity": 1}, "capacity: expected 2 or more, found 1"),
         ({"max_rank": 513}, "max_rank: expected 1 to 512, found 513"),
+        ({"tensor_parallel": 0}, "tensor_parallel: expected 1 or more, found 0"),
+        ({"max_batch_tokens": 63}, r"max_batch_tokens: expected max_batch \(64\) or more, found 63"),
         ({"kv_cache_gib": 0.0}, "kv_cache_gib: expected more than 0"),
     ],
 )
@@ -109,12 +119,23 @@ def test_a_layer_for_no_module_or_of_another_width_is_refused() -> None:
         _check_module(layers, "model.layers.0.mlp", layer)
 
 
+def parallel(data: int = 1, pipeline: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=pipeline)
+
+
+def test_workers_on_a_cpu_get_equal_shares_of_its_cores() -> None:
+    assert share_cores([0, 1, 4, 5], 2) == "0,1|4,5"
+    assert share_cores([0, 1, 2], 2) == "0|1"
+    assert share_cores([3], 2) == "3|3"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"speculative_config": object()}, "speculative decoding is on"),
         ({"kv_transfer_config": object()}, "external KV connector is on"),
-        ({"parallel_config": SimpleNamespace(data_parallel_size=2)}, "data parallelism is on"),
+        ({"parallel_config": parallel(data=2)}, "data parallelism is on"),
+        ({"parallel_config": parallel(pipeline=2)}, "pipeline parallelism: vLLM has no buffers for it on a CPU"),
         ({"lora_config": None}, "adapters are off"),
     ],
 )
@@ -122,7 +143,8 @@ def test_settings_that_break_isolation_are_refused(change: dict[str, Any], messa
     config = {
         "speculative_config": None,
         "kv_transfer_config": None,
-        "parallel_config": SimpleNamespace(data_parallel_size=1),
+        "parallel_config": parallel(),
+        "device_config": SimpleNamespace(device_type="cpu"),
         "lora_config": object(),
     }
     check_isolation(SimpleNamespace(**config))
@@ -250,8 +272,13 @@ def test_messages_without_a_template_or_against_it_are_refused(tiny_model: Path)
 def test_variables_for_the_workers_end_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EUL_SET", "mine")
     monkeypatch.delenv("EUL_NEW", raising=False)
-    with environment({"EUL_SET": "theirs", "EUL_NEW": "1"}):
+    monkeypatch.setenv("EUL_HIDDEN", "kept")
+    with environment({"EUL_SET": "theirs", "EUL_NEW": "1"}, without="EUL_HIDDEN"):
         assert (os.environ["EUL_SET"], os.environ["EUL_NEW"]) == ("mine", "1")
+        assert "EUL_HIDDEN" not in os.environ
+    assert os.environ["EUL_HIDDEN"] == "kept"
+    with environment({}, without="EUL_NEW"):
+        assert "EUL_NEW" not in os.environ
     assert os.environ["EUL_SET"] == "mine"
     assert "EUL_NEW" not in os.environ
 
