@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from eul_serve.engine.compat import load_model_class, make_config, start_llm
+from eul_serve.engine.environment import environment, share_cores
 from eul_serve.engine.plugin import PLUGIN_VERSION
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
 from eul_serve.errors import EngineError, InputError
@@ -62,21 +61,6 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
         return _start(settings)
 
 
-def share_cores(cores: Sequence[int], workers: int) -> str:
-    """Return which cores each worker on a CPU computes on; by itself vLLM gives a whole socket to each.
-
-    Args:
-        cores: Numbers of the cores that this process may use.
-        workers: Processes to share them; more than there are cores use some of them together.
-
-    Returns:
-        Equal shares as vLLM reads them: `0,1|2,3`.
-    """
-    size = max(1, len(cores) // workers)
-    starts = (worker * size % len(cores) for worker in range(workers))
-    return "|".join(",".join(str(core) for core in cores[start : start + size]) for start in starts)
-
-
 def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not typed
     try:
         config = make_config(vllm_arguments(settings))
@@ -87,27 +71,6 @@ def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not type
         return start_llm(config)
     except (RuntimeError, OSError) as error:
         raise EngineError(f"vLLM does not start: {error}; its own messages above say why") from error
-
-
-@contextmanager
-def environment(variables: Mapping[str, str], without: str | None = None) -> Iterator[None]:
-    """Hold environment variables that are not set yet, for the processes started meanwhile, and no longer.
-
-    The rest of this process may compile for itself, and must not find its compiler switched off by an engine.
-
-    Args:
-        variables: Values by name; a variable that is set already keeps its value.
-        without: Name of a variable that must not be seen.
-    """
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name == without}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_fusion(benches: None, tiny_model: Path, requests: Path, tmp_path: Path)
     ranks = {name: row["2"]["rank"] for name, row in cells.items()}
     assert list(ranks) == [*METHODS, *REFERENCES]
     assert (ranks["sum"], ranks["paper"], ranks["in sequence"], ranks["compress, rank of one"]) == (8, 4, 4, 4)
-    assert (tmp_path / "out" / "fusion.svg").read_text().count("retain loss") == 1
+    assert (tmp_path / "out" / "fusion.svg").read_text().count("retain loss") == 2  # two panels
     assert str(tmp_path) not in found["command"]
     ledger = tmp_path / "work" / "fusion.jsonl"
     lines = ledger.read_text().splitlines(keepends=True)
@@ -72,7 +72,12 @@ def test_fusion_judges_the_worst_request_and_signed_changes(benches: None) -> No
     assert found["forget_gap_nats_mean"] == 0.125
     assert found["retain_change_nats"] == {"held_authors": 0.125}
     assert found["retain_moved_nats"] == {"held_authors": 0.375}
-    better = {**found, "forget_gap_nats_max": 0.25, "retain_change_nats": {"held_authors": -0.25}}
+    better = {
+        **found,
+        "forget_gap_nats_max": 0.25,
+        "forget_gap_nats_min": -1.5,
+        "retain_change_nats": {"held_authors": -0.25},
+    }
     cell = over_seeds([{**one, "seconds": 1.0, "rank": 8} for one in (found, better)])
     assert (cell["forget_gap_nats_max"], cell["retain_change_nats"]) == (0.5, -0.25)  # the worst of the seeds
     assert cell["retain_change_nats_mean"] == pytest.approx(-0.0625)
@@ -226,5 +231,5 @@ def test_the_summary_has_the_numbers_of_its_files(benches: None, tmp_path: Path)
     assert found["imdb"] == {}
     assert found["machine"]["step"] == {"cores": 2}
     text = (tmp_path / "results.md").read_text()
-    assert "| sum | +0.25 / -0.020 / 1.5 |" in text
+    assert "| sum | +0.25, -1.50 / -0.020 / 1.5 |" in text
     assert "| NPO | 0.100 ± 0.010 | 2.50 ± 0.50 |" in text

@@ -13,21 +13,14 @@ import torch
 from torch import nn
 
 from eul_serve.engine.base import ChatMessage
+from eul_serve.engine.environment import environment, share_cores
 from eul_serve.engine.manager import _check_module
 from eul_serve.engine.model_manager import _describe_blocks
 from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import (
-    MANAGER,
-    check_isolation,
-    check_model,
-    check_report,
-    create_llm,
-    environment,
-    share_cores,
-)
+from eul_serve.engine.start import MANAGER, check_isolation, check_model, check_report, create_llm
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
 from eul_serve.format.weights import LayerWeights
 

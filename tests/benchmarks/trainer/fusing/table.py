@@ -76,12 +76,6 @@ def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _ends(cell: Mapping[str, Any]) -> str:
-    """Return both ends of the gap; tables from before the crosstalk have the worst fall alone."""
-    ends = (f"{cell[name]:+.2f}" for name in ("forget_gap_nats_max", "forget_gap_nats_min") if name in cell)
-    return ", ".join(ends)
-
-
 def markdown(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """Return the table: a row a method; by number of requests both ends of the gap, retain change and seconds."""
     counts = sorted({int(count) for row in cells.values() for count in row})
@@ -91,6 +85,11 @@ def markdown(cells: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         parts = []
         for count in counts:
             cell = row.get(str(count))
-            parts.append(f"{_ends(cell)} / {cell['retain_change_nats']:+.3f} / {cell['seconds']:.1f}" if cell else "")
+            parts.append(_text(cell) if cell else "")
         lines.append(f"| {method} | {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    ends = f"{cell['forget_gap_nats_max']:+.2f}, {cell['forget_gap_nats_min']:+.2f}"
+    return f"{ends} / {cell['retain_change_nats']:+.3f} / {cell['seconds']:.1f}"
