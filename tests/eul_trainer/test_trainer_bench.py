@@ -75,7 +75,6 @@ def test_fusion_judges_the_worst_request_and_signed_changes(benches: None) -> No
     better = {
         **found,
         "forget_gap_nats_max": 0.25,
-        "forget_gap_nats_min": -1.5,
         "retain_change_nats": {"held_authors": -0.25},
     }
     cell = over_seeds([{**one, "seconds": 1.0, "rank": 8} for one in (found, better)])
@@ -209,7 +208,8 @@ def test_the_committed_summary_says_what_the_single_files_say(benches: None) -> 
 def test_the_summary_has_the_numbers_of_its_files(benches: None, tmp_path: Path) -> None:
     import summary
 
-    cell = {"seconds": 1.5, "forget_gap_nats_max": 0.25, "retain_change_nats": -0.02, "rank": 8}
+    cell = {"seconds": 1.5, "retain_change_nats": -0.02, "rank": 8}
+    cell |= {"forget_gap_nats_max": 0.25, "forget_gap_nats_min": -1.5}
     row = {"mean": {"forget_loss": 2.5}, "spread": {"forget_loss": 0.5}, "distance_to_retrain": 0.1, "failed": 0}
     row |= {"distance_spread": 0.01, "seconds": 3.0}
     folder = tmp_path / "trainer"
