@@ -23,8 +23,21 @@ from eul_serve.format.digest import digest_bytes
 from eul_serve.format.fingerprint import read_model_config
 from eul_serve.format.weights import LayerWeights, dump_layers
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-"""Models whose answer the closed form knows: residual blocks, a final RMS norm, a linear head."""
+ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "GemmaForCausalLM",
+    "Qwen2MoeForCausalLM",
+    "Qwen3MoeForCausalLM",
+)
+"""Models whose answer the closed form knows: residual blocks, a final RMS norm, a linear head.
+
+Gemma 2 and 3 are not among them: they norm a block's output before it is added, so that no constant outweighs the rest.
+"""
+NORM_OFFSET = {"GemmaForCausalLM": 1.0}
+"""What is added to the stored weights of the final norm."""
 SIZE = {"float32": 2.0**20, "bfloat16": 2.0**20, "float16": 2.0**11}
 """Size of the constants, as large as the dtype's range lets them be."""
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5, "float16": 0.2}
@@ -83,10 +96,10 @@ def make_probe(path: Path, model: Path, modules: dict[str, int], dtype: str) -> 
     request = ForgottenRequest(id="probe", data=digest_bytes(b""), units=None)
     bundle = write_bundle(path, Manifest(base=base, requests=(request,), files=describe_files(files)), files)
     total = torch.stack([constant.double() for constant in constants.values()]).sum(0)
-    return Probe(bundle, _answer(model, total), TOLERANCE[dtype])
+    return Probe(bundle, _answer(model, total, NORM_OFFSET.get(base.architecture, 0.0)), TOLERANCE[dtype])
 
 
-def _answer(model: Path, hidden: torch.Tensor) -> torch.Tensor:
+def _answer(model: Path, hidden: torch.Tensor, offset: float) -> torch.Tensor:
     """Return the log-probabilities that a final hidden state (d) leads to."""
     norm = read_tensor(model, "model.norm.weight")
     tied = bool(read_model_config(model).get("tie_word_embeddings", False))
@@ -96,7 +109,7 @@ def _answer(model: Path, hidden: torch.Tensor) -> torch.Tensor:
     if norm is None or head is None:
         raise InputError(f"model {str(model)!r}: expected model.norm.weight and an output head, found none")
     normed = hidden * hidden.square().mean().rsqrt()
-    return torch.log_softmax((head @ (normed.float() * norm)).double(), 0)
+    return torch.log_softmax((head @ (normed.float() * (norm + offset))).double(), 0)
 
 
 def compare(probe: Probe, found: dict[int, float]) -> None:

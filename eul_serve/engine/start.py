@@ -32,7 +32,7 @@ def check_model(model: Path) -> None:
     if not getattr(found, "supports_lora", False):
         raise InputError(
             f"model {str(model)!r}: vLLM has no adapter support for {architectures[0]}, on which bundles ride; "
-            "serve a Llama, Mistral or Qwen model instead"
+            "serve a Llama, Mistral, Qwen or Gemma model instead"
         )
 
 
@@ -67,6 +67,7 @@ def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not type
     except ValueError as error:
         raise InputError(f"engine settings: {error}") from error
     check_isolation(config)
+    check_device(config)
     try:
         return start_llm(config)
     except (RuntimeError, OSError) as error:
@@ -117,10 +118,28 @@ def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
     for name, found in reasons.items():
         if found:
             raise EngineError(f"{name} is on, and keeps no bundles apart; turn it off")
-    if config.parallel_config.pipeline_parallel_size > 1 and config.device_config.device_type == "cpu":
-        raise EngineError("pipeline parallelism: vLLM has no buffers for it on a CPU; use tensor parallelism there")
     if config.lora_config is None:
         raise EngineError("adapters are off in vLLM, so no bundle can be applied")
+
+
+def check_device(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
+    """Refuse what vLLM cannot do with adapters on a CPU, where it would fail at the first request.
+
+    Args:
+        config: vLLM's configuration.
+
+    Raises:
+        InputError: The model or a setting needs a GPU.
+    """
+    if config.device_config.device_type != "cpu":
+        return
+    if config.parallel_config.pipeline_parallel_size > 1:
+        raise InputError("pipeline parallelism: vLLM has no buffers for it on a CPU; use tensor parallelism there")
+    if config.model_config.is_moe:
+        raise InputError(
+            f"model {config.model_config.model!r}: a mixture of experts; with adapters on, vLLM computes experts in "
+            "Triton, which does not run on a CPU; serve it on a GPU"
+        )
 
 
 async def check_workers(llm: Any) -> dict[str, int]:  # noqa: ANN401  # vLLM is not typed

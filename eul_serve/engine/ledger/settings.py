@@ -29,10 +29,10 @@ SETTINGS = (
         target="vllm.config:ModelConfig",
         use="read",
         why="A worker checks a bundle against the files of the model that it serves.",
-        how="The model's directory, its width, and whether graphs are compiled are read.",
+        how="The model's directory, its width, whether it has experts, and whether graphs are compiled are read.",
         goes="never: these are vLLM's public settings",
         test="test_engine_vllm.py::test_a_bundle_of_another_model_is_refused",
-        reads=("model", "revision", "enforce_eager", "get_hidden_size", "get_vocab_size"),
+        reads=("model", "revision", "enforce_eager", "is_moe", "get_hidden_size", "get_vocab_size"),
     ),
     HookPoint(
         target="vllm.config:LoRAConfig",
@@ -58,7 +58,7 @@ SETTINGS = (
         why="A pipeline on a CPU would fail at its first request, long after the start.",
         how="Read when the settings are checked.",
         goes="vLLM's CPU worker has the buffers of a pipeline",
-        test="test_engine_start.py::test_settings_that_break_isolation_are_refused",
+        test="test_engine_start.py::test_what_a_cpu_cannot_do_is_refused",
         reads=("device_type",),
     ),
     HookPoint(

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 
 from eul_serve.engine.base import ResidentBundle
-from eul_serve.format import read_bundle
+from eul_serve.format import Bundle, read_bundle
 from eul_serve.format.weights import LayerWeights, load_layers
 
 Answers: TypeAlias = list[tuple[tuple[int, ...], tuple[int, ...]]]
@@ -22,7 +22,7 @@ CLEAR = 1e-2
 
 
 @contextmanager
-def hooked(model: Any, bundle: ResidentBundle | None) -> Iterator[Any]:
+def hooked(model: Any, bundle: ResidentBundle | Bundle | None) -> Iterator[Any]:
     """Hold a bundle's layers behind the blocks of a transformers model."""
     layers: dict[str, LayerWeights] = load_layers(read_bundle(bundle.path)) if bundle else {}
     hooks = [

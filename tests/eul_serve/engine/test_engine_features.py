@@ -1,8 +1,8 @@
 """Bundles beside what vLLM does with requests by itself: each feature leaves every answer as transformers has it.
 
 One engine has them all: two processes share every block (tensor parallelism), prompts are read in parts, and the cache
-is too small for the batch, so that requests are put off and begun again. Speculative decoding, and pipelines on a CPU,
-are refused in words: `test_settings_that_break_isolation_are_refused`.
+is too small for the batch, so that requests are put off and begun again. Speculative decoding is refused in words
+(`test_settings_that_break_isolation_are_refused`); so are pipelines on a CPU (`test_what_a_cpu_cannot_do_is_refused`).
 """
 
 from __future__ import annotations

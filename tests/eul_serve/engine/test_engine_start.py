@@ -20,7 +20,7 @@ from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import MANAGER, check_isolation, check_model, check_report, create_llm
+from eul_serve.engine.start import MANAGER, check_device, check_isolation, check_model, check_report, create_llm
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
 from eul_serve.format.weights import LayerWeights
 
@@ -128,7 +128,6 @@ def test_workers_on_a_cpu_get_equal_shares_of_its_cores() -> None:
         ({"speculative_config": object()}, "speculative decoding is on"),
         ({"kv_transfer_config": object()}, "external KV connector is on"),
         ({"parallel_config": parallel(data=2)}, "data parallelism is on"),
-        ({"parallel_config": parallel(pipeline=2)}, "pipeline parallelism: vLLM has no buffers for it on a CPU"),
         ({"lora_config": None}, "adapters are off"),
     ],
 )
@@ -137,12 +136,29 @@ def test_settings_that_break_isolation_are_refused(change: dict[str, Any], messa
         "speculative_config": None,
         "kv_transfer_config": None,
         "parallel_config": parallel(),
-        "device_config": SimpleNamespace(device_type="cpu"),
         "lora_config": object(),
     }
     check_isolation(SimpleNamespace(**config))
     with pytest.raises(EngineError, match=message):
         check_isolation(SimpleNamespace(**{**config, **change}))
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "experts", "message"),
+    [(2, False, "pipeline parallelism: vLLM has no buffers for it on a CPU"), (1, True, "'/m': a mixture of experts")],
+)
+def test_what_a_cpu_cannot_do_is_refused(pipeline: int, experts: bool, message: str) -> None:
+    def config(device: str, pipeline: int, experts: bool) -> SimpleNamespace:
+        return SimpleNamespace(
+            device_config=SimpleNamespace(device_type=device),
+            parallel_config=parallel(pipeline=pipeline),
+            model_config=SimpleNamespace(is_moe=experts, model="/m"),
+        )
+
+    check_device(config("cpu", 1, False))
+    check_device(config("cuda", pipeline, experts))
+    with pytest.raises(InputError, match=message):
+        check_device(config("cpu", pipeline, experts))
 
 
 @pytest.mark.parametrize(
