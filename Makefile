@@ -20,7 +20,7 @@ JOBS ?= 2
 test: .venv/installed lint ## every check and test that a CPU can run, with coverage; JOBS says how many files at once
 	@.ci/browser
 	@rm -f .coverage .coverage.*
-	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile --durations 20 --durations-min 20
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
 

@@ -17,6 +17,7 @@ from eul_trainer.batch.report import Outcome, record, write_report
 from eul_trainer.batch.serial import SerialPool
 from eul_trainer.batch.state import done_layer, settle_plan
 from eul_trainer.batch.task import Ending
+from eul_trainer.upkeep.interrupt import Interrupt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,14 @@ class Progress:
     """Called with a line worth a person's attention."""
 
 
-def run_batch(plan: Plan, settings: BatchSettings, folder: Path, address: str, progress: Progress) -> dict[str, Any]:
+def run_batch(
+    plan: Plan,
+    settings: BatchSettings,
+    folder: Path,
+    address: str,
+    progress: Progress,
+    interrupt: Interrupt | None = None,
+) -> dict[str, Any]:
     """Do what is missing of a batch, fuse, measure and report. The directory must be held, by `state.opened`.
 
     Args:
@@ -38,6 +46,7 @@ def run_batch(plan: Plan, settings: BatchSettings, folder: Path, address: str, p
         folder: Its output directory.
         address: Address of a Ray cluster, `local`, or empty for this process alone.
         progress: Who is told.
+        interrupt: Where a run in this process learns of a signal.
 
     Returns:
         The contents of `batch.json`.
@@ -51,7 +60,8 @@ def run_batch(plan: Plan, settings: BatchSettings, folder: Path, address: str, p
     if left:
         standing = Standing(total=len(left))
         watch = progress.begin(standing, len(done))
-        endings = drain(left, make_pool(address, settings, watch), settings.retries, standing, watch)
+        pool = make_pool(address, settings, watch, interrupt)
+        endings = drain(left, pool, settings.retries, standing, watch)
     layers = {task.id: layer for task in plan.tasks if (layer := done_layer(folder, task.id, base))}
     fused, effect, unfused = _fused(plan, layers, settings, folder, progress)
     found = record(
@@ -69,13 +79,14 @@ def run_batch(plan: Plan, settings: BatchSettings, folder: Path, address: str, p
     return found
 
 
-def make_pool(address: str, settings: BatchSettings, watch: Watch) -> Pool:
+def make_pool(address: str, settings: BatchSettings, watch: Watch, interrupt: Interrupt | None = None) -> Pool:
     """Return where tasks run.
 
     Args:
         address: Address of a Ray cluster, `local`, or empty for this process alone.
         settings: How many at once, and where they compute.
         watch: Told about steps, where they happen in this process.
+        interrupt: Where they learn of a signal there.
 
     Returns:
         The pool.
@@ -88,7 +99,7 @@ def make_pool(address: str, settings: BatchSettings, watch: Watch) -> Pool:
             raise InputError(
                 f"--jobs {settings.jobs}: one process honours one request at a time; add --ray-address local"
             )
-        return SerialPool(watch)
+        return SerialPool(watch, interrupt)
     from eul_trainer.batch.cluster import RayPool
 
     return RayPool(address, jobs=settings.jobs, cpus=settings.cpus, device=settings.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eul_trainer.batch.queue import Watch
 from eul_trainer.batch.task import Ending, Task
 from eul_trainer.batch.work import work
+from eul_trainer.upkeep.interrupt import Interrupt
 
 
 class SerialPool:
@@ -12,13 +13,14 @@ class SerialPool:
 
     jobs = 1
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, interrupt: Interrupt | None = None) -> None:
         """Make a pool.
 
         Args:
             watch: Called after every step of a task.
+            interrupt: Where a task learns of a signal, and ends after its step.
         """
-        self._watch = watch
+        self._watch, self._interrupt = watch, interrupt
         self._task: Task | None = None
 
     def start(self, task: Task) -> None:
@@ -29,7 +31,7 @@ class SerialPool:
         """Run the task and return how it ended."""
         task, self._task = self._task, None
         # The text goes there and back as on a cluster, so that both are the same way.
-        return [] if task is None else [work(Task.from_json(task.to_json()), self._watch)]
+        return [] if task is None else [work(Task.from_json(task.to_json()), self._watch, self._interrupt)]
 
     def stop(self) -> None:
         """Nothing is held."""

@@ -16,7 +16,9 @@ from eul_trainer.model.load import LoadedModel, load_model
 from eul_trainer.output.package import write_parcel
 from eul_trainer.output.result import FitResult, parcel
 from eul_trainer.records import Row, digest_rows, read_rows, without
+from eul_trainer.upkeep.care import Care
 from eul_trainer.upkeep.checkpoint import checkpoint_path
+from eul_trainer.upkeep.interrupt import Interrupt
 
 INTERRUPTED = 127
 """Exit status above which an error is a signal that asked the run to end."""
@@ -24,12 +26,13 @@ Watch = Callable[[], None]
 """Called after every step."""
 
 
-def work(task: Task, watch: Watch | None = None) -> Ending:
+def work(task: Task, watch: Watch | None = None, interrupt: Interrupt | None = None) -> Ending:
     """Train a request's layer and write it; errors become an ending.
 
     Args:
         task: The request.
         watch: Told about every step.
+        interrupt: Where the run learns of a signal, and ends after its step; None where it ends at once.
 
     Returns:
         How it ended. An interrupt is no ending: it is raised.
@@ -40,7 +43,7 @@ def work(task: Task, watch: Watch | None = None) -> Ending:
     started = time.perf_counter()
     try:
         write_start(task.log, task.attempt)
-        resumed = _honour(task, started, watch)
+        resumed = _honour(task, started, watch, interrupt)
         write_event(task.log, "done", seconds=_since(started), resumed_at=resumed)
         return Ending(id=task.id)
     except Exception as error:
@@ -52,7 +55,7 @@ def work(task: Task, watch: Watch | None = None) -> Ending:
         return ending
 
 
-def _honour(task: Task, started: float, watch: Watch | None) -> int:
+def _honour(task: Task, started: float, watch: Watch | None, interrupt: Interrupt | None) -> int:
     forget, retain, removed = _rows(task)
     model = _model(task)
 
@@ -63,7 +66,8 @@ def _honour(task: Task, started: float, watch: Watch | None) -> int:
 
     checkpoint = checkpoint_path(task.out)
     unrelated = _checked(task.unrelated, read_rows(task.unrelated.path)) if task.unrelated else []
-    result = fit(model, forget, retain, task.settings, unrelated=unrelated, checkpoint=checkpoint, watch=log)
+    care = Care(interrupt=interrupt)
+    result = fit(model, forget, retain, task.settings, unrelated=unrelated, checkpoint=checkpoint, watch=log, care=care)
     write_parcel(task.out, parcel(task.id, result, task.settings, _run(result, removed, _since(started))))
     checkpoint.unlink(missing_ok=True)
     return result.resumed

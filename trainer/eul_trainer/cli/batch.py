@@ -84,6 +84,7 @@ def command(
     from eul_trainer.batch.run import run_batch
     from eul_trainer.batch.state import opened
     from eul_trainer.settings import default_settings, override
+    from eul_trainer.upkeep.interrupt import interruptible
 
     asked = take_aims(chosen)
     given = {name: chosen.pop(name) for name in SETTINGS if name in chosen}
@@ -98,8 +99,8 @@ def command(
         from eul_trainer.batch.cluster import check_address
 
         check_address(ray_address)
-    with opened(out), queue_progress(len(plan.tasks), as_json) as told:
-        found = run_batch(plan, settings, out.resolve(), ray_address, told)
+    with opened(out), interruptible() as interrupt, queue_progress(len(plan.tasks), as_json) as told:
+        found = run_batch(plan, settings, out.resolve(), ray_address, told, interrupt)
     failed = [request for request in found["requests"] if request["error"]]
     if as_json:
         emit({"path": str(out), **found})

@@ -92,6 +92,7 @@ def fit(
         follow(losses)
         _end_if_asked(care, save, checkpoint, state)
     _wait_for_steps(care, False)
+    _end_if_asked(care, save, checkpoint, state)  # a signal between the last look and now
     with advised(settings, "after the last step"):
         result = finish(training, state, digest_rows(forget), before, resumed)
     return replace(result, below=trained_layers(below))
