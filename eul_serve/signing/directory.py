@@ -5,6 +5,8 @@ Other tools read it: `model_signing verify key DIR --signature FILE --public_key
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_SIGNATURE = 1 << 20
 """Most bytes of a signature file."""
+BASE64 = ("payload", "sig", "rawBytes")
+"""Fields of a Sigstore bundle that hold bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,20 @@ def verify_directory(folder: Path, signature: Path, trust: Trust) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"--public-key {str(trust.public_key)!r}: cannot be used: {error}") from error
     with _refusing(folder):
+        _check_form(json.loads(signature.read_bytes()))
         config.verify(folder, signature)
+
+
+def _check_form(part: object, name: str = "") -> None:
+    """Refuse base64 with bits that its decoder drops: no two files are the same signature."""
+    if isinstance(part, dict):
+        for key, inner in part.items():
+            _check_form(inner, key)
+    elif isinstance(part, list):
+        for inner in part:
+            _check_form(inner, name)
+    elif name in BASE64 and isinstance(part, str) and base64.b64encode(base64.b64decode(part)).decode() != part:
+        raise ValueError(f"{name}: expected base64 in its one form")
 
 
 @contextmanager
