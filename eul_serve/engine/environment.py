@@ -8,17 +8,17 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def environment(variables: Mapping[str, str], without: str | None = None) -> Iterator[None]:
+def environment(variables: Mapping[str, str], without: Sequence[str] = ()) -> Iterator[None]:
     """Hold environment variables that are not set yet, for the processes started meanwhile, and no longer.
 
     The rest of this process may compile for itself, and must not find its compiler switched off by an engine.
 
     Args:
         variables: Values by name; a variable that is set already keeps its value.
-        without: Name of a variable that must not be seen.
+        without: Names of variables that must not be seen.
     """
     added = {name: value for name, value in variables.items() if name not in os.environ}
-    hidden = {name: os.environ.pop(name) for name in [*os.environ] if name == without}
+    hidden = {name: os.environ.pop(name) for name in without if name in os.environ}
     os.environ.update(added)
     try:
         yield

@@ -53,8 +53,9 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise InputError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        lowest = {"max_context": 2, "slots": 1, "capacity": max(2, self.slots), "max_batch": 1}
-        for name, least in {**lowest, "tensor_parallel": 1, "pipeline_parallel": 1}.items():
+        lowest = {"max_context": 2, "capacity": max(2, self.slots)}
+        lowest |= dict.fromkeys(("slots", "max_batch", "tensor_parallel", "pipeline_parallel"), 1)
+        for name, least in lowest.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name}: expected {least} or more, found {getattr(self, name)}")
         if self.max_batch_tokens is not None and self.max_batch_tokens < self.max_batch:

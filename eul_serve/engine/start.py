@@ -57,7 +57,7 @@ def create_llm(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not 
     if (workers := settings.tensor_parallel * settings.pipeline_parallel) > 1:
         variables["VLLM_CPU_OMP_THREADS_BIND"] = share_cores(sorted(os.sched_getaffinity(0)), workers)
     # vLLM's variable for the cache's size would win over the setting.
-    with environment(variables, without="VLLM_CPU_KVCACHE_SPACE"):
+    with environment(variables, without=["VLLM_CPU_KVCACHE_SPACE"]):
         return _start(settings)
 
 

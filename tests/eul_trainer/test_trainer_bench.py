@@ -72,11 +72,7 @@ def test_fusion_judges_the_worst_request_and_signed_changes(benches: None) -> No
     assert found["forget_gap_nats_mean"] == 0.125
     assert found["retain_change_nats"] == {"held_authors": 0.125}
     assert found["retain_moved_nats"] == {"held_authors": 0.375}
-    better = {
-        **found,
-        "forget_gap_nats_max": 0.25,
-        "retain_change_nats": {"held_authors": -0.25},
-    }
+    better = {**found, "forget_gap_nats_max": 0.25, "retain_change_nats": {"held_authors": -0.25}}
     cell = over_seeds([{**one, "seconds": 1.0, "rank": 8} for one in (found, better)])
     assert (cell["forget_gap_nats_max"], cell["retain_change_nats"]) == (0.5, -0.25)  # the worst of the seeds
     assert cell["retain_change_nats_mean"] == pytest.approx(-0.0625)

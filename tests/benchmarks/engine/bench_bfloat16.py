@@ -34,6 +34,7 @@ from eul_serve.engine.base import ChatMessage, ResidentBundle, Sampling, Work
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
+from eul_trainer.records import read_rows
 
 assert eul_serve.peft  # registers the method
 NEAR_TIE = 0.1
@@ -55,8 +56,8 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def questions(count: int) -> list[str]:
     """Return the first questions of the demonstration's data, each once."""
     names = ("retain.train", "forget_einstein.train", "forget_potter.train", "retain.heldout")
-    lines = [line for name in names for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-    found = list(dict.fromkeys(json.loads(line)["prompt"] for line in lines))
+    rows = [row for name in names for row in read_rows(DATA / f"{name}.jsonl")]
+    found = list(dict.fromkeys(row.prompt for row in rows))
     if not 1 <= count <= len(found):
         raise InputError(f"--prompts: expected 1 to {len(found)}, found {count}")
     return found[:count]

@@ -30,7 +30,7 @@ CACHE_GIB = 5 * 128 * 2 * 2 * 32 * 4 / 2**30
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
+async def engine(tiny_model: Path) -> AsyncIterator[Any]:
     from eul_serve.engine.vllm_engine import VllmEngine
 
     engine = await VllmEngine.start(

@@ -282,11 +282,11 @@ def test_variables_for_the_workers_end_with_the_start(monkeypatch: pytest.Monkey
     monkeypatch.setenv("EUL_SET", "mine")
     monkeypatch.delenv("EUL_NEW", raising=False)
     monkeypatch.setenv("EUL_HIDDEN", "kept")
-    with environment({"EUL_SET": "theirs", "EUL_NEW": "1"}, without="EUL_HIDDEN"):
+    with environment({"EUL_SET": "theirs", "EUL_NEW": "1"}, without=["EUL_HIDDEN"]):
         assert (os.environ["EUL_SET"], os.environ["EUL_NEW"]) == ("mine", "1")
         assert "EUL_HIDDEN" not in os.environ
     assert os.environ["EUL_HIDDEN"] == "kept"
-    with environment({}, without="EUL_NEW"):
+    with environment({}, without=["EUL_NEW"]):
         assert "EUL_NEW" not in os.environ
     assert os.environ["EUL_SET"] == "mine"
     assert "EUL_NEW" not in os.environ

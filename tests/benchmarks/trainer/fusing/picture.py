@@ -55,10 +55,10 @@ def draw(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path, nam
         axes.set_ylabel(label)
         _grey(axes)
     panels[0].axhline(0.5, color=INK, linestyle=":", linewidth=1)
-    order = {method: curve for curve, method in zip(*panels[0].get_legend_handles_labels(), strict=True)}
+    curves = {method: curve for curve, method in zip(*panels[0].get_legend_handles_labels(), strict=True)}
+    names = [method for method in SHOWN if method in curves]
     figure.legend(
-        [order[method] for method in SHOWN if method in order],
-        [method for method in SHOWN if method in order],
+        [curves[method] for method in names], names,
         frameon=False, fontsize=8, labelcolor=INK, loc="outside lower center", ncols=5,
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def draw(cells: Mapping[str, Mapping[str, Mapping[str, Any]]], folder: Path, nam
 
 
 def _curve(axes: Any, method: str, row: Mapping[str, Mapping[str, Any]], measure: str) -> None:
-    counts = [count for count in sorted(row, key=int) if measure in row[count]]
+    counts = sorted(row, key=int)
     across = [row[count]["retain_change_nats_mean"] for count in counts]
     down = [row[count][measure] for count in counts]
     if method not in SHOWN:
