@@ -61,6 +61,9 @@ ITEMS = (
     "a limit on retained rows that no weight keeps",
     "an evaluation against a server that is not there, does not answer in time, or does not serve the bundle",
     "an answer of another revision, or by another tokenizer, in an evaluation against a server",
+    "a fine-tune that brings back what was forgotten",
+    "a fine-tune that is more than a plain LoRA",
+    "a composite that nobody measured",
     "the server killed while swapping",
 )
 

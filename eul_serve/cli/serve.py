@@ -50,6 +50,7 @@ DEFAULT_CONTEXT = 2048
 @click.option("--kv-cache-gib", type=float, default=1.0, show_default=True, help="Memory of the key-value cache.")
 @click.option("--tensor-parallel", type=int, default=1, show_default=True, help="Devices that share every block.")
 @click.option("--pipeline-parallel", type=int, default=1, show_default=True, help="Groups of devices in a row.")
+@click.option("--fine-tunes", is_flag=True, help="Serve composites too: bundles with a tenant's LoRA beside them.")
 @click.option("--dtype", type=click.Choice(_DTYPES), default="auto", show_default=True, help="Of the activations.")
 @click.option("--compile/--eager", "compiled", default=False, show_default=True, help="Compile graphs (for GPUs).")
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
@@ -169,6 +170,7 @@ def engine_settings(options: dict[str, Any], deny_base: bool) -> EngineSettings:
         kv_cache_gib=options["kv_cache_gib"],
         tensor_parallel=options["tensor_parallel"],
         pipeline_parallel=options["pipeline_parallel"],
+        fine_tunes=options["fine_tunes"],
         deny_base=deny_base,
         bundles=options["cache"].absolute(),
         enforce_eager=not options["compiled"],

@@ -104,6 +104,8 @@ class EngineInfo:
     """Bundles kept in host memory."""
     dtype: str
     """dtype of the activations."""
+    fine_tunes: bool = False
+    """Whether composites are served."""
 
 
 class Engine(Protocol):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from eul_serve.engine.bundle_model import BundleModel, SlotWeights
+from eul_serve.engine.bundle_model import BundleModel, CompositeModel, SlotWeights
 from eul_serve.engine.compat import (
     LoRAModel,
     LoRARequest,
@@ -16,15 +16,20 @@ from eul_serve.engine.compat import (
     map_module,
     missing_prefixes,
 )
+from eul_serve.engine.fine_tune import NO_FINE_TUNES, laid_out
 from eul_serve.engine.layer import UnlearningLayer
 from eul_serve.engine.loading import cast_layer, is_bundle, read_layers
 from eul_serve.engine.model_files import local_model
 from eul_serve.engine.model_manager import BundleModelManager
 from eul_serve.engine.settings import WorkerSettings
 from eul_serve.engine.staging import Staged, Staging, timed
-from eul_serve.errors import BundleMismatchError, CapacityError
-from eul_serve.format import fingerprint
+from eul_serve.errors import BundleMismatchError, CapacityError, InputError
+from eul_serve.format import Bundle, fingerprint
+from eul_serve.format.composite import check_passed, read_fine_tune
 from eul_serve.format.weights import LayerWeights
+
+_ANY_ID = 1
+"""What a fine-tune is called until it is taken up; vLLM takes no adapter without an id."""
 
 
 class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # vLLM is not typed
@@ -55,7 +60,8 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
         self._adapter_manager.check_blocks()
         staged = self.staging.take(path)
         layers = {module: SlotWeights(layer) for module, layer in staged.layers.items()}
-        return BundleModel(lora_request.lora_int_id, staged.rank, layers, staged.activation)
+        bundle = BundleModel(lora_request.lora_int_id, staged.rank, layers, staged.activation)
+        return bundle if staged.fine_tune is None else CompositeModel(bundle, staged.fine_tune)
 
     def _read(self, path: Path) -> Staged:
         """Read, check and cast a bundle; may run in a thread."""
@@ -70,7 +76,19 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
             )
         with timed(seconds, "cast"):
             cast = self._cast(layers)
-        return Staged(bundle.config.rank, bundle.config.activation, cast, seconds)
+            fine_tune = self._read_fine_tune(bundle)
+        return Staged(bundle.config.rank, bundle.config.activation, cast, seconds, fine_tune)
+
+    def _read_fine_tune(self, bundle: Bundle) -> LoRAModel | None:
+        """Return a composite's fine-tune as vLLM's own loader reads it; None for a bundle without one."""
+        if check_passed(bundle.manifest) is None:
+            return None
+        if not self._settings.fine_tunes:
+            raise InputError(f"bundle {bundle.revision}: {NO_FINE_TUNES}")
+        with laid_out(read_fine_tune(bundle.path, bundle.manifest)) as folder:
+            return super()._load_adapter(
+                LoRARequest(lora_name=bundle.revision, lora_int_id=_ANY_ID, lora_path=str(folder))
+            )
 
     def _cast(self, layers: dict[str, LayerWeights]) -> dict[str, LayerWeights]:
         """Return layers in the engine's dtype, by the paths of this worker's modules."""

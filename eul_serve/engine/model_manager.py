@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from eul_serve.engine.bundle_model import BundleModel, SlotWeights, WarmUpModel
+from eul_serve.engine.bundle_model import BundleModel, CompositeModel, SlotWeights, WarmUpModel
 from eul_serve.engine.compat import (
     LoRAMapping,
     LoRAMappingType,
@@ -49,7 +49,7 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         return int(self.lora_config.max_loras) + self._spare_slots
 
     def _create_lora_modules(self) -> None:
-        if self.settings.plain_lora:
+        if self.settings.lora_layers:
             self._spare_slots = int(torch.device(self.device).type == "cpu")
             super()._create_lora_modules()
             self._spare_slots = 0
@@ -90,6 +90,9 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         return WarmUpModel(lora_id, rank, {path: SlotWeights(layer) for path in self.layers})
 
     def _add_adapter(self, lora: LoRAModel) -> None:
+        if isinstance(lora, CompositeModel):
+            super()._add_adapter(lora.fine_tune)  # fuses its parts as the model has fused its modules
+            lora.loras |= lora.fine_tune.loras
         if isinstance(lora, BundleModel):
             self._registered_adapters[lora.id] = lora
         else:
@@ -135,9 +138,9 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             super().set_adapter_mapping(mapping)
         elif self._last_rows != (mapping, slots):
             self._set_rows(mapping, slots)
-            bundles = {id for id in slots if id is not None and self._is_bundle(id)}
-            self._last_mapping = None
-            super().set_adapter_mapping(_without(mapping, bundles))
+            hidden = {id for id in slots if id is not None and self._is_hidden(id)}
+            self._last_mapping = None  # else vLLM keeps the old slots where the adapters are the same
+            super().set_adapter_mapping(_without(mapping, hidden))
             self._last_rows = (mapping, slots)
 
     def _set_rows(self, mapping: LoRAMapping, slots: tuple[int | None, ...]) -> None:
@@ -149,9 +152,9 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             raise EngineError("a request without a bundle was scheduled, but the base model is denied")
         self.step.set_rows([places.get(id, -1) for id in mapping.index_mapping])
 
-    def _is_bundle(self, lora_id: int) -> bool:
+    def _is_hidden(self, lora_id: int) -> bool:
         adapter = self._registered_adapters.cache.get(lora_id)
-        return isinstance(adapter, BundleModel) and not isinstance(adapter, WarmUpModel)
+        return isinstance(adapter, BundleModel) and adapter.hidden
 
     def remove_all_adapters(self) -> None:
         """Remove every adapter and forget the last step."""
@@ -160,14 +163,14 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         self.step.set_rows([])
 
 
-def _without(mapping: LoRAMapping, bundles: set[int]) -> LoRAMapping:
+def _without(mapping: LoRAMapping, hidden: set[int]) -> LoRAMapping:
     """Return a mapping in which rows of bundles look like base rows, as they are to vLLM's own LoRA layers."""
-    if not bundles:
+    if not hidden:
         return mapping
     return replace(
         mapping,
-        index_mapping=tuple(0 if id in bundles else id for id in mapping.index_mapping),
-        prompt_mapping=tuple(0 if id in bundles else id for id in mapping.prompt_mapping),
+        index_mapping=tuple(0 if id in hidden else id for id in mapping.index_mapping),
+        prompt_mapping=tuple(0 if id in hidden else id for id in mapping.prompt_mapping),
     )
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from eul_serve.engine.base import EngineInfo, ResidentBundle
 from eul_serve.engine.compat import LoRARequest
+from eul_serve.engine.fine_tune import NO_FINE_TUNES
 from eul_serve.engine.llm import RunningLlm, engine_failures
 from eul_serve.engine.loading import check_path
 from eul_serve.errors import BundleFormatError, CapacityError, EngineError, InputError
 from eul_serve.format import read_bundle
+from eul_serve.format.composite import check_passed
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two looks at a bundle that is being read; each look costs the engine a fraction of a millisecond."""
@@ -47,7 +49,8 @@ class Residents:
             Seconds by stage: verify and cast of the slowest worker, which decode meanwhile, and slot.
 
         Raises:
-            InputError: The path is not acceptable, or does not hold the digest.
+            InputError: The path is not acceptable, or does not hold the digest; or a composite where none is served.
+            RefusedError: A composite that has not passed its evaluation.
             BundleFormatError: The files are not the revision, or a worker refused them.
             BundleMismatchError: The bundle was made for another base model.
             CapacityError: All places are taken, or the rank is too high.
@@ -124,6 +127,8 @@ class Residents:
             raise BundleFormatError(
                 f"bundle path {str(bundle.path)!r}: expected {bundle.revision}, found {found.revision}"
             )
+        if check_passed(found.manifest) is not None and not self._info.fine_tunes:
+            raise InputError(f"bundle {bundle.revision}: {NO_FINE_TUNES}")
 
     async def unload(self, bundle: ResidentBundle) -> None:
         """Remove a bundle from every worker; nothing happens where it is not loaded."""

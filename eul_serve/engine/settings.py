@@ -41,6 +41,8 @@ class EngineSettings:
     """Refuse every request without a bundle."""
     bundles: Path | None = None
     """Directory that every bundle must lie in, the verified cache; None allows any absolute path."""
+    fine_tunes: bool = False
+    """Serve composites: bundles with a tenant's LoRA beside them. Makes vLLM's LoRA layers, at a cost."""
     enforce_eager: bool = True
     """Run without compiled graphs: starts faster and, on a CPU, runs about as fast."""
     tensor_parallel: int = 1
@@ -81,17 +83,28 @@ class WorkerSettings:
 
     plain_lora: bool = True
     """Whether plain LoRA adapters may be loaded as well."""
+    fine_tunes: bool = True
+    """Whether composites may be loaded."""
     bundles: Path | None = None
     """Directory that every bundle must lie in; None allows any absolute path."""
+
+    @property
+    def lora_layers(self) -> bool:
+        """Whether vLLM's own LoRA layers are needed."""
+        return self.plain_lora or self.fine_tunes
 
     @classmethod
     def from_config(cls, additional_config: object) -> WorkerSettings:
         """Read the settings from vLLM's `additional_config`."""
         found = additional_config.get("eul", {}) if isinstance(additional_config, dict) else {}
         bundles = found.get("bundles")
-        return cls(plain_lora=found.get("plain_lora", True), bundles=Path(bundles) if bundles else None)
+        return cls(
+            plain_lora=found.get("plain_lora", True),
+            fine_tunes=found.get("fine_tunes", True),
+            bundles=Path(bundles) if bundles else None,
+        )
 
     def to_config(self) -> dict[str, Any]:
         """Return the entry for vLLM's `additional_config`."""
         bundles = None if self.bundles is None else str(self.bundles)
-        return {"eul": {"plain_lora": self.plain_lora, "bundles": bundles}}
+        return {"eul": {"plain_lora": self.plain_lora, "fine_tunes": self.fine_tunes, "bundles": bundles}}

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from eul_serve.engine.compat import LoRAModel
 from eul_serve.format.weights import LayerWeights
 
 MAX_WAITING = 64
@@ -28,6 +29,8 @@ class Staged:
     """Layers in the engine's dtype, by path of the module in the worker's model."""
     seconds: dict[str, float]
     """How long each stage took, by its name."""
+    fine_tune: LoRAModel | None = None
+    """A composite's fine-tune, as vLLM reads it."""
 
 
 @contextmanager

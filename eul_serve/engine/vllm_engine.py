@@ -53,6 +53,7 @@ class VllmEngine:
             slots=settings.slots,
             capacity=settings.capacity,
             dtype=settings.dtype,
+            fine_tunes=settings.fine_tunes,
         )
         llm = create_llm(settings)
         prompts = Prompts.load(settings.model, llm.model_config.get_vocab_size(), settings.max_context)

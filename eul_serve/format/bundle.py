@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
+from eul_serve.format.composite import composite_of, read_fine_tune
 from eul_serve.format.config import BundleConfig
-from eul_serve.format.digest import digest_bytes, digest_open, reading
+from eul_serve.format.digest import digest_open, reading
+from eul_serve.format.files import check_entry, check_files, read_listed, read_text
 from eul_serve.format.header import parse_header
 from eul_serve.format.listing import FileEntry
+from eul_serve.format.lora import LORA_FILES
 from eul_serve.format.manifest import Manifest
 from eul_serve.format.tensors import check_finite, check_tensors
 
@@ -20,7 +23,6 @@ MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
 STATISTICS_FILE = "fusion.safetensors"
 PUBLISHED_FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
-MAX_TEXT_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,8 @@ def read_bundle(path: Path, base_fingerprint: str | None = None, *, weights: boo
     Args:
         path: The directory.
         base_fingerprint: Fingerprint that the bundle must have been made for; None accepts any.
-        weights: Whether to hash the weights and look at every value; False where `load_layers` comes next, which does
-            both on the very bytes that it returns.
+        weights: Whether to hash the weights and look at every value; False where `load_layers` comes next (and
+            `read_fine_tune` for a composite), which does both on the very bytes that it returns.
 
     Returns:
         The checked bundle.
@@ -70,7 +72,7 @@ def read_bundle(path: Path, base_fingerprint: str | None = None, *, weights: boo
         raise InputError(f"bundle {str(path)!r}: expected a directory with {MANIFEST_FILE}")
     manifest = Manifest.from_bytes(read_text(path / MANIFEST_FILE))
     check_listing(manifest)
-    config = BundleConfig.from_bytes(_read_listed(path, CONFIG_FILE, manifest.files[CONFIG_FILE]))
+    config = BundleConfig.from_bytes(read_listed(path, CONFIG_FILE, manifest.files[CONFIG_FILE]))
     check_agreement(manifest, config)
     # A bundle for another model is refused before its weights are read: they may be large.
     if base_fingerprint is not None and config.base_fingerprint != base_fingerprint:
@@ -79,7 +81,12 @@ def read_bundle(path: Path, base_fingerprint: str | None = None, *, weights: boo
             f"{base_fingerprint}; use the model that the bundle was trained on, or train again"
         )
     widths = _read_weights(path, manifest.files[WEIGHTS_FILE], config, values=weights)
-    check_files(path, manifest, skip=(CONFIG_FILE, WEIGHTS_FILE))
+    checked = [CONFIG_FILE, WEIGHTS_FILE]
+    if composite_of(manifest) is not None:
+        if weights:
+            read_fine_tune(path, manifest)
+        checked += LORA_FILES
+    check_files(path, manifest, skip=checked)
     return Bundle(path=path, config=config, manifest=manifest, widths=widths)
 
 
@@ -90,35 +97,12 @@ def check_listing(manifest: Manifest) -> None:
         manifest: The manifest.
 
     Raises:
-        BundleFormatError: Names the first that is missing.
+        BundleFormatError: Names the first that is missing; or a fine-tune is listed that the manifest does not explain.
     """
     for name in PUBLISHED_FILES:
         if name not in manifest.files:
             raise BundleFormatError(f"manifest.json: files: missing {name!r}")
-
-
-def check_files(path: Path, manifest: Manifest, skip: tuple[str, ...] = ()) -> None:
-    """Check size and digest of every file that a manifest lists, and of artifacts where they are present.
-
-    Args:
-        path: The directory.
-        manifest: The manifest.
-        skip: Names of files that were checked already.
-
-    Raises:
-        BundleFormatError: A file is missing, a link, or differs from its digest.
-    """
-    present = {name: entry for name, entry in manifest.artifacts.items() if os.path.lexists(path / name)}
-    for name, entry in {**manifest.files, **present}.items():
-        if name in skip:
-            continue
-        try:
-            with reading(path / name) as file:
-                size = os.fstat(file.fileno()).st_size
-                _check_entry(name, entry, size, None)
-                _check_entry(name, entry, size, digest_open(file))
-        except InputError as error:
-            raise BundleFormatError(str(error)) from error
+    composite_of(manifest)
 
 
 def check_agreement(manifest: Manifest, config: BundleConfig) -> None:
@@ -143,52 +127,16 @@ def check_agreement(manifest: Manifest, config: BundleConfig) -> None:
             )
 
 
-def _read_listed(path: Path, name: str, entry: FileEntry) -> bytes:
-    try:
-        data = read_text(path / name)
-    except InputError as error:
-        raise BundleFormatError(str(error)) from error
-    _check_entry(name, entry, len(data), digest_bytes(data))
-    return data
-
-
 def _read_weights(path: Path, entry: FileEntry, config: BundleConfig, *, values: bool) -> dict[str, int]:
     try:
         with reading(path / WEIGHTS_FILE) as file:
             size = os.fstat(file.fileno()).st_size
-            _check_entry(WEIGHTS_FILE, entry, size, None)
+            check_entry(WEIGHTS_FILE, entry, size, None)
             header = parse_header(file, WEIGHTS_FILE)
             widths = check_tensors(header, config)
             if values:
-                _check_entry(WEIGHTS_FILE, entry, size, digest_open(file))
+                check_entry(WEIGHTS_FILE, entry, size, digest_open(file))
                 check_finite(file, header)
     except InputError as error:
         raise BundleFormatError(str(error)) from error
     return widths
-
-
-def _check_entry(name: str, entry: FileEntry, size: int, digest: str | None) -> None:
-    if size != entry.size:
-        raise BundleFormatError(f"file {name!r}: expected {entry.size} bytes, found {size}; the file was changed")
-    if digest is not None and digest != entry.sha256:
-        raise BundleFormatError(f"file {name!r}: expected {entry.sha256}, found {digest}; the file was changed")
-
-
-def read_text(path: Path) -> bytes:
-    """Read a small file of a bundle, at most 4 MiB, without following links.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its bytes.
-
-    Raises:
-        InputError: The file is missing, a link, or not regular.
-        BundleFormatError: The file is too large.
-    """
-    with reading(path) as file:
-        data = file.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise BundleFormatError(f"file {path.name!r}: expected at most {MAX_TEXT_BYTES} bytes")
-    return data

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from eul_serve.errors import BundleFormatError
 from eul_serve.format.bundle import WEIGHTS_FILE, Bundle
-from eul_serve.format.digest import digest_bytes, reading
+from eul_serve.format.files import read_large
 from eul_serve.format.header import parse_header
 from eul_serve.format.names import TensorName
 from eul_serve.format.tensors import check_finite, check_tensors
@@ -65,7 +65,7 @@ def load_layers(bundle: Bundle) -> dict[str, LayerWeights]:
         InputError: The weights are missing, a link, or cannot be read.
         BundleFormatError: The weights changed since the bundle was read.
     """
-    data = _read_weights(bundle)
+    data = read_large(bundle.path, WEIGHTS_FILE, bundle.manifest.files[WEIGHTS_FILE])
     header = parse_header(io.BytesIO(data), WEIGHTS_FILE)
     check_tensors(header, bundle.config)
     check_finite(io.BytesIO(data), header)
@@ -86,20 +86,6 @@ def load_layers(bundle: Bundle) -> dict[str, LayerWeights]:
         )
         for module, found_parts in sorted(parts.items())
     }
-
-
-def _read_weights(bundle: Bundle) -> bytes:
-    entry = bundle.manifest.files[WEIGHTS_FILE]
-    with reading(bundle.weights) as file:
-        data = file.read(entry.size + 1)
-    if len(data) != entry.size:
-        found = f"{len(data)}" if len(data) < entry.size else "more"
-        raise BundleFormatError(
-            f"file {WEIGHTS_FILE!r}: expected {entry.size} bytes, found {found}; the file was changed"
-        )
-    if (digest := digest_bytes(data)) != entry.sha256:
-        raise BundleFormatError(f"file {WEIGHTS_FILE!r}: expected {entry.sha256}, found {digest}; the file was changed")
-    return data
 
 
 def dump_layers(layers: Mapping[str, LayerWeights]) -> bytes:

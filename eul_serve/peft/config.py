@@ -9,8 +9,10 @@ from typing import Any
 from peft import PeftConfig
 
 from eul_serve.errors import BundleFormatError, InputError
-from eul_serve.format.bundle import CONFIG_FILE, read_text
+from eul_serve.format.bundle import CONFIG_FILE
 from eul_serve.format.config import FORMAT_VERSION, BundleConfig
+from eul_serve.format.files import read_text
+from eul_serve.format.lora import LORA_CONFIG_FILE
 from eul_serve.peft.method import EUL
 
 _UNSET_FINGERPRINT = "sha256:" + 64 * "0"
@@ -109,5 +111,14 @@ class EulConfig(PeftConfig):  # type: ignore[misc]  # peft has no types
 
         Returns:
             The keyword arguments of this class.
+
+        Raises:
+            InputError: The file is missing, or lies in a composite.
+            BundleFormatError: It breaks the format.
         """
+        if Path(path_json_file).with_name(LORA_CONFIG_FILE).exists():
+            raise InputError(
+                f"bundle {str(Path(path_json_file).parent)!r}: a composite, of which PEFT would load one half; "
+                "load the bundle and the fine-tune that it was made of"
+            )
         return BundleConfig.from_bytes(read_text(Path(path_json_file))).to_json()

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from eul_serve.errors import BundleFormatError, EulError, InputError, NotFoundError
 from eul_serve.format import Bundle, FileEntry, Manifest, Reference, check_digest, check_name
-from eul_serve.format.bundle import MANIFEST_FILE, MAX_TEXT_BYTES
+from eul_serve.format.bundle import MANIFEST_FILE
 from eul_serve.format.config import parse_object
 from eul_serve.format.digest import digest_bytes
+from eul_serve.format.files import MAX_TEXT_BYTES
 from eul_serve.registry.aliases import Aliases, Why
 from eul_serve.registry.base import RESERVED_NAMES, AliasState, OnBytes, Published
 from eul_serve.registry.blobs import Blobs, write_new

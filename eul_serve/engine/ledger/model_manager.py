@@ -84,7 +84,8 @@ MODEL_MANAGER = (
         target=f"{_MODEL}._add_adapter",
         use="overridden",
         why="vLLM packs and pins tensors `lora_a` and `lora_b`, which a bundle does not have.",
-        how="A bundle is registered as it is; plain LoRA goes to `super()`.",
+        how="A bundle is registered as it is; plain LoRA goes to `super()`, and so does a composite's fine-tune, whose packed "
+        "tensors then join its layers.",
         goes=_REGISTRY,
         test=_STOCK,
         takes=("lora",),
@@ -121,7 +122,7 @@ MODEL_MANAGER = (
         use="overridden",
         why="Each slot's rows are needed once per step, and to vLLM's LoRA layers a bundle's rows must look like rows "
         "of the base.",
-        how="Our own step is set; `super()` gets a mapping without bundles. A row whose bundle has no slot is refused.",
+        how="Our own step is set; `super()` gets a mapping without bundles, but with composites. A row whose bundle has no slot is refused.",
         goes="vLLM hands the mapping to the layers",
         test=_STOCK,
         takes=("mapping",),
@@ -148,7 +149,7 @@ MODEL_MANAGER = (
         target="vllm.lora.lora_model:LoRAModel",
         use="subclassed",
         why="vLLM's caches hold it, and copy it for its warm-up.",
-        how="`BundleModel` is made with an id, a rank, and layers by path.",
+        how="`BundleModel` is made with an id, a rank, and layers by path; a composite's fine-tune gets its id.",
         goes=_REGISTRY,
         test=_MIXED,
         takes=("lora_model_id", "rank", "loras"),

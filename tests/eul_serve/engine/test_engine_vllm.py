@@ -22,7 +22,8 @@ from eul_serve.errors import (
     RefusedError,
 )
 
-from .conftest import answer, metric, work
+from .composites import compose, random_lora
+from .conftest import answer, metric, place, work
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -207,6 +208,9 @@ async def test_bundles_that_are_refused_disturb_nothing(
     (changed.path / "adapter_model.safetensors").write_bytes(data)
     with pytest.raises(BundleFormatError, match="the file was changed"):
         await engine.load(changed)
+    parts = make_bundle(tmp_path / "parts", tiny_model), random_lora(tmp_path / "lora", 0)
+    with pytest.raises(InputError, match="start the server with --fine-tunes"):
+        await engine.load(place(compose(tmp_path / "composite", *parts), good.path.parent.parent))
     assert await engine.resident() == {good.id}
     assert_same(await answer(engine, work(good)), expected)
     await engine.unload(good)

@@ -23,6 +23,7 @@ COMMANDS = {
     "fuse": "eul_trainer.cli.fuse",
     "revoke": "eul_trainer.cli.revoke",
     "batch": "eul_trainer.cli.batch",
+    "compose": "eul_trainer.cli.compose",
     "eval": "eul_trainer.cli.evaluate",
     "sequence": "eul_trainer.cli.sequence",
     "ability": "eul_trainer.cli.ability",

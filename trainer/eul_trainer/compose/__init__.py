@@ -1,0 +1,1 @@
+"""Composites: a bundle with a tenant's fine-tune beside it, measured before it is written."""
