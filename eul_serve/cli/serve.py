@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eul_serve.address import Address
+from eul_serve.cli.engine_options import engine_options, engine_settings
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import json_option
-from eul_serve.errors import InputError
-from eul_serve.format.fingerprint import read_model_config
 
 if TYPE_CHECKING:
     from eul_serve.engine.base import Engine
-    from eul_serve.engine.settings import EngineSettings
     from eul_serve.serve.run import Ready
     from eul_serve.serve.settings import ServeSettings
     from eul_serve.swap.policy_source import PolicySource
 
 _PATH = click.Path(path_type=Path)
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
-DEFAULT_CONTEXT = 2048
 
 
 @click.command(
@@ -41,18 +37,7 @@ DEFAULT_CONTEXT = 2048
 @click.option("--listen", default="127.0.0.1:8500", show_default=True, metavar="HOST:PORT", help="gRPC; 0 is any port.")
 @click.option("--metrics-listen", default="127.0.0.1:9500", show_default=True, metavar="HOST:PORT", help="Metrics.")
 @click.option("--cache", type=_PATH, default=Path("build/cache"), show_default=True, help="Verified bundles.")
-@click.option("--slots", type=int, default=4, show_default=True, help="Bundles in one batch.")
-@click.option("--capacity", type=int, default=16, show_default=True, help="Bundles in memory; a swap needs one spare.")
-@click.option("--max-rank", type=int, default=64, show_default=True, help="Highest rank of a bundle.")
-@click.option("--max-context", type=int, help="Prompt and answer together, in tokens; the model's, up to 2048.")
-@click.option("--max-batch", type=int, default=64, show_default=True, help="Requests in one batch.")
-@click.option("--max-batch-tokens", type=int, help="Tokens of one step; long prompts are read in parts; vLLM's choice.")
-@click.option("--kv-cache-gib", type=float, default=1.0, show_default=True, help="Memory of the key-value cache.")
-@click.option("--tensor-parallel", type=int, default=1, show_default=True, help="Devices that share every block.")
-@click.option("--pipeline-parallel", type=int, default=1, show_default=True, help="Groups of devices in a row.")
-@click.option("--fine-tunes", is_flag=True, help="Serve composites too: bundles with a tenant's LoRA beside them.")
-@click.option("--dtype", type=click.Choice(_DTYPES), default="auto", show_default=True, help="Of the activations.")
-@click.option("--compile/--eager", "compiled", default=False, show_default=True, help="Compile graphs (for GPUs).")
+@engine_options
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
 @click.option("--deadline-seconds", type=float, default=300.0, show_default=True, help="Longest time of one call.")
 @click.option("--grace-seconds", type=float, default=30.0, show_default=True, help="For requests in flight at the end.")
@@ -140,52 +125,3 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
         grace_seconds=options["grace_seconds"],
         ready_file=options["ready_file"],
     )
-
-
-def engine_settings(options: dict[str, Any], deny_base: bool) -> EngineSettings:
-    """Return the engine's settings.
-
-    Args:
-        options: The command's options by name.
-        deny_base: Whether no tenant may use the base model.
-
-    Returns:
-        The settings.
-
-    Raises:
-        InputError: The model is no model directory, or an option is not acceptable.
-    """
-    from eul_serve.engine.settings import EngineSettings
-
-    model = read_model_config(options["model"])
-    return EngineSettings(
-        model=options["model"].absolute(),
-        dtype=_dtype(model) if options["dtype"] == "auto" else options["dtype"],
-        max_context=_context(model) if options["max_context"] is None else options["max_context"],
-        slots=options["slots"],
-        capacity=options["capacity"],
-        max_rank=options["max_rank"],
-        max_batch=options["max_batch"],
-        max_batch_tokens=options["max_batch_tokens"],
-        kv_cache_gib=options["kv_cache_gib"],
-        tensor_parallel=options["tensor_parallel"],
-        pipeline_parallel=options["pipeline_parallel"],
-        fine_tunes=options["fine_tunes"],
-        deny_base=deny_base,
-        bundles=options["cache"].absolute(),
-        enforce_eager=not options["compiled"],
-    )
-
-
-def _dtype(model: dict[str, Any]) -> str:
-    """Return the dtype of a model's files, as its config says."""
-    found = model.get("dtype") or model.get("torch_dtype")
-    if not isinstance(found, str):
-        raise InputError("--dtype auto: the model's config.json names no dtype; give --dtype float32 or bfloat16")
-    return found
-
-
-def _context(model: dict[str, Any]) -> int:
-    """Return the model's longest context, at most `DEFAULT_CONTEXT`."""
-    found = model.get("max_position_embeddings", DEFAULT_CONTEXT)
-    return min(int(found), DEFAULT_CONTEXT)

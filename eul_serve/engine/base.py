@@ -167,6 +167,22 @@ class Engine(Protocol):
         """Remove a bundle from every worker; nothing happens where it is not loaded."""
         ...
 
+    async def pin(self, bundle: ResidentBundle) -> None:
+        """Let a resident bundle keep a slot of its own, so that its requests never wait for one.
+
+        Args:
+            bundle: The bundle.
+
+        Raises:
+            EngineError: It is not resident.
+            CapacityError: No slot would be left for other bundles.
+        """
+        ...
+
+    async def unpin(self, bundle: ResidentBundle) -> None:
+        """Let a bundle's slot go again; nothing happens where it is not pinned."""
+        ...
+
     async def resident(self) -> frozenset[int]:
         """Return the ids that every worker holds."""
         ...

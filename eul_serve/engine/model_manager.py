@@ -124,6 +124,18 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             return True
         return bool(super().pin_adapter(lora_id))
 
+    def hold_slot(self, lora_id: int, *, held: bool) -> None:
+        """Have an adapter keep a slot of its own, or let it go again.
+
+        Args:
+            lora_id: Id of an adapter in host memory.
+            held: Whether it keeps its slot.
+        """
+        if held:
+            self._pin_lora_in_gpu_cache(lora_id)
+        else:
+            self._active_adapters.pinned_items.discard(lora_id)
+
     def set_adapter_mapping(self, mapping: LoRAMapping) -> None:
         """Take up the rows of the next step.
 

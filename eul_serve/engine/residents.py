@@ -39,6 +39,23 @@ class Residents:
     def __contains__(self, bundle: ResidentBundle) -> bool:
         return self._bundles.get(bundle.id) == bundle
 
+    def check(self, bundle: ResidentBundle) -> None:
+        """Refuse a bundle that is not resident.
+
+        Args:
+            bundle: The bundle.
+
+        Raises:
+            EngineError: It is not resident.
+        """
+        if bundle not in self:
+            raise EngineError(f"bundle {bundle.revision}: not resident; load it before use")
+
+    async def hold_slot(self, bundle: ResidentBundle, *, held: bool) -> None:
+        """Have a bundle keep a slot in every worker, or let it go again."""
+        with engine_failures():
+            await self._llm.live.collective_rpc("eul_hold_slot", args=(bundle.id, held))
+
     async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
 

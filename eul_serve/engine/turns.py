@@ -3,7 +3,7 @@
 vLLM's scheduler passes over a request whose bundle has no slot for as long as the running ones use all slots. Under
 steady traffic for other bundles that is for ever. Here a request goes to vLLM only when its bundle has a slot. While
 somebody waits, a bundle that has had its turn takes up no new requests; those it has finish, the slot comes free, and
-the bundle that has waited longest gets it.
+the bundle that has waited longest gets it. A pinned bundle keeps its slot, and never waits.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+from eul_serve.errors import CapacityError
 
 Clock = Callable[[], float]
 
@@ -37,6 +39,7 @@ class Turns:
         """
         self._slots, self._seconds, self._clock = slots, seconds, clock
         self._holders: dict[int, _Turn] = {}
+        self._pinned: set[int] = set()
         self._queues: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
 
     @property
@@ -63,11 +66,42 @@ class Turns:
         finally:
             self._finish(bundle)
 
+    async def pin(self, bundle: int) -> None:
+        """Let a bundle keep its slot; waits until the bundle has one. Pinning it again changes nothing.
+
+        Args:
+            bundle: Adapter id of the bundle.
+
+        Raises:
+            CapacityError: No slot would be left for other bundles.
+        """
+        if bundle in self._pinned:
+            return
+        if len(self._pinned) >= self._slots - 1:
+            raise CapacityError(
+                f"pin: expected at most {self._slots - 1} pinned bundles, so that one of {self._slots} slots is left "
+                "for all others; unpin another, or start the server with more --slots"
+            )
+        self._pinned.add(bundle)
+        try:
+            async with self.turn(bundle):
+                pass
+        except BaseException:
+            self.unpin(bundle)
+            raise
+
+    def unpin(self, bundle: int) -> None:
+        """Let a bundle's slot go once nothing runs in it; nothing happens where it is not pinned."""
+        self._pinned.discard(bundle)
+        held = self._holders.get(bundle)
+        if held is not None and not held.running:
+            self._release(bundle)
+
     def _may_run(self, bundle: int) -> bool:
         held = self._holders.get(bundle)
         if held is None:
             return not self._queues and len(self._holders) < self._slots
-        return not self._queues or self._clock() - held.since < self._seconds
+        return bundle in self._pinned or not self._queues or self._clock() - held.since < self._seconds
 
     def _start(self, bundle: int) -> None:
         held = self._holders.setdefault(bundle, _Turn(self._clock()))
@@ -94,8 +128,11 @@ class Turns:
     def _finish(self, bundle: int) -> None:
         held = self._holders[bundle]
         held.running -= 1
-        if not held.running:
-            del self._holders[bundle]
+        if not held.running and bundle not in self._pinned:
+            self._release(bundle)
+
+    def _release(self, bundle: int) -> None:
+        del self._holders[bundle]
         while self._queues and len(self._holders) < self._slots:
             self._admit()
 

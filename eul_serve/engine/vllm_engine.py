@@ -15,7 +15,7 @@ from eul_serve.engine.residents import Residents
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.engine.start import check_model, create_llm
 from eul_serve.engine.turns import Turns
-from eul_serve.errors import EngineError, InputError, RefusedError
+from eul_serve.errors import InputError, RefusedError
 from eul_serve.format import fingerprint
 
 
@@ -142,8 +142,8 @@ class VllmEngine:
         if work.bundle is None:
             if self._deny_base:
                 raise RefusedError("the base model is denied in this engine; name a bundle")
-        elif work.bundle not in self._residents:
-            raise EngineError(f"bundle {work.bundle.revision}: not resident; load it before use")
+        else:
+            self._residents.check(work.bundle)
 
     async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
@@ -163,8 +163,34 @@ class VllmEngine:
         """
         return await self._residents.load(bundle)
 
+    async def pin(self, bundle: ResidentBundle) -> None:
+        """Let a resident bundle keep a slot of its own, so that its requests never wait for one.
+
+        Args:
+            bundle: The bundle.
+
+        Raises:
+            EngineError: It is not resident, or the engine died.
+            CapacityError: No slot would be left for other bundles.
+        """
+        self._residents.check(bundle)
+        await self._turns.pin(bundle.id)
+        try:
+            self._residents.check(bundle)  # it may have gone while this waited for a slot
+            await self._residents.hold_slot(bundle, held=True)
+        except BaseException:
+            self._turns.unpin(bundle.id)
+            raise
+
+    async def unpin(self, bundle: ResidentBundle) -> None:
+        """Let a bundle's slot go again; nothing happens where it is not pinned."""
+        if bundle in self._residents:
+            await self._residents.hold_slot(bundle, held=False)
+        self._turns.unpin(bundle.id)
+
     async def unload(self, bundle: ResidentBundle) -> None:
-        """Remove a bundle from every worker; nothing happens where it is not loaded."""
+        """Remove a bundle from every worker, from its own slot too; nothing happens where it is not loaded."""
+        self._turns.unpin(bundle.id)
         await self._residents.unload(bundle)
 
     async def resident(self) -> frozenset[int]:

@@ -22,7 +22,7 @@ class WorkerExtension:
     model_runner: Any
 
     def eul_report(self) -> dict[str, Any]:
-        """Return the plugin's version, the manager's class, each wrapped module's width, and the kernels by shape."""
+        """Return the plugin's version, the manager's class, each module's width, the kernels by shape, the slots."""
         manager = getattr(self.model_runner, "lora_manager", None)
         inner = getattr(manager, "_adapter_manager", None)
         layers = getattr(inner, "layers", {})
@@ -31,6 +31,7 @@ class WorkerExtension:
             "plugin": PLUGIN_VERSION,
             "manager": f"{type(manager).__module__}.{type(manager).__qualname__}",
             "modules": {path: layer.slots.width for path, layer in layers.items()},
+            "slots": list(getattr(inner, "lora_index_to_id", ())),
             "kernels": {} if step is None else {str(shape): name for shape, name in step.fastest.items()},
         }
 
@@ -54,6 +55,10 @@ class WorkerExtension:
         """Return None while a bundle is read, then its stages' seconds, or the error's words."""
         state: dict[str, float] | str | None = self.model_runner.lora_manager.staging.state(Path(path))
         return state
+
+    def eul_hold_slot(self, adapter: int, held: bool) -> None:
+        """Have an adapter keep a slot of its own, or let it go again."""
+        self.model_runner.lora_manager._adapter_manager.hold_slot(adapter, held=held)
 
     def eul_deny_base(self, deny: bool) -> None:
         """Refuse from now on every scheduled row without a bundle; vLLM's warm-up runs are over."""

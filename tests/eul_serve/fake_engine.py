@@ -28,6 +28,7 @@ class FakeEngine:
         self.step = step
         self.load_step = load_step
         self.loaded: dict[int, ResidentBundle] = {}
+        self.pinned: set[int] = set()
         self.ids: list[int] = []
         self.running: Counter[int] = Counter()
         self.works: list[Work] = []
@@ -99,6 +100,17 @@ class FakeEngine:
         if self.running[bundle.id]:
             self.violations.append(f"{bundle.revision} unloaded under {self.running[bundle.id]} requests")
         self.loaded.pop(bundle.id, None)
+        self.pinned.discard(bundle.id)
+
+    async def pin(self, bundle: ResidentBundle) -> None:
+        if self.loaded.get(bundle.id) != bundle:
+            raise EngineError(f"bundle {bundle.revision} is not resident")
+        if len(self.pinned | {bundle.id}) >= self._info.slots:
+            raise CapacityError("no slot would be left for others")
+        self.pinned.add(bundle.id)
+
+    async def unpin(self, bundle: ResidentBundle) -> None:
+        self.pinned.discard(bundle.id)
 
     async def resident(self) -> frozenset[int]:
         return frozenset(self.loaded)

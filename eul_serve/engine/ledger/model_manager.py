@@ -9,6 +9,7 @@ _BASE = "vllm.lora.model_manager:LoRAModelManager"
 _MIXED = "test_engine_vllm.py::test_a_mixed_batch_gives_what_each_request_gives_alone"
 _STOCK = "test_engine_stock_server.py::test_a_bundle_and_a_plain_adapter_answer_as_peft_does_in_one_batch"
 _SLOTS = "test_engine_vllm.py::test_more_bundles_than_slots_stay_resident_and_right"
+_PINNED = "test_engine_pins.py::test_a_pinned_bundle_keeps_its_slot_while_others_take_turns"
 _REGISTRY = "vLLM has a registry of adapter managers"
 _OWN_MODULES = "vLLM lets an adapter name the modules that it changes"
 
@@ -30,6 +31,7 @@ MODEL_MANAGER = (
             "supports_mm",
             "mm_mapping",
             "_registered_adapters",
+            "_active_adapters",
             "_last_mapping",
         ),
     ),
@@ -84,8 +86,8 @@ MODEL_MANAGER = (
         target=f"{_MODEL}._add_adapter",
         use="overridden",
         why="vLLM packs and pins tensors `lora_a` and `lora_b`, which a bundle does not have.",
-        how="A bundle is registered as it is; plain LoRA goes to `super()`, and so does a composite's fine-tune, whose packed "
-        "tensors then join its layers.",
+        how="A bundle is registered as it is; plain LoRA goes to `super()`, and so does a composite's fine-tune, whose "
+        "packed tensors then join its layers.",
         goes=_REGISTRY,
         test=_STOCK,
         takes=("lora",),
@@ -118,11 +120,28 @@ MODEL_MANAGER = (
         test=_SLOTS,
     ),
     HookPoint(
+        target=f"{_MODEL}._pin_lora_in_gpu_cache",
+        use="called",
+        why="It is the other half: an operator may have a bundle keep its slot.",
+        how="Called with the adapter's id, which also brings it into a slot.",
+        goes="vLLM pins in host memory and in a slot apart",
+        test=_PINNED,
+    ),
+    HookPoint(
+        target="vllm.lora.model_manager:AdapterLRUCache.pinned_items",
+        use="read",
+        why="vLLM lets nothing go that it pinned.",
+        how="An adapter's id is taken out of that of the slots.",
+        goes="vLLM can unpin",
+        test=_PINNED,
+    ),
+    HookPoint(
         target=f"{_MODEL}.set_adapter_mapping",
         use="overridden",
         why="Each slot's rows are needed once per step, and to vLLM's LoRA layers a bundle's rows must look like rows "
         "of the base.",
-        how="Our own step is set; `super()` gets a mapping without bundles, but with composites. A row whose bundle has no slot is refused.",
+        how="Our own step is set; `super()` gets a mapping without bundles, but with composites. A row whose bundle "
+        "has no slot is refused.",
         goes="vLLM hands the mapping to the layers",
         test=_STOCK,
         takes=("mapping",),

@@ -50,8 +50,8 @@ WORKER_MANAGER = (
         target=f"{_WORKER}._load_adapter",
         use="overridden",
         why="A bundle is read by our reader, hashed on every load, and never looked for on a hub.",
-        how="Bundles are read by `loading.read_layers`; plain LoRA goes to `super()`, and so does a composite's fine-tune, "
-        "from a private directory of checked bytes.",
+        how="Bundles are read by `loading.read_layers`; plain LoRA goes to `super()`, and so does a composite's "
+        "fine-tune, from a private directory of checked bytes.",
         goes=_REGISTRY,
         test="test_engine_vllm.py::test_a_worker_itself_checks_what_it_loads",
         takes=("lora_request",),

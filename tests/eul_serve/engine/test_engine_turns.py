@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from eul_serve.engine.turns import Turns
+from eul_serve.errors import CapacityError
 
 
 class Clock:
@@ -154,3 +155,76 @@ async def test_random_traffic_never_holds_more_than_the_slots_and_everyone_gets_
     assert not turns._holders
     assert not turns._queues
     assert all(job.started.is_set() or job.task.cancelled() for job in jobs)
+
+
+async def test_a_pinned_bundle_never_waits_and_its_slot_is_nobody_else_s() -> None:
+    clock = Clock()
+    turns = Turns(2, 1.0, clock)
+    await turns.pin(1)
+    other = Job(turns, 2)
+    await settle()
+    third = Job(turns, 3)
+    await settle()
+    assert (other.started.is_set(), third.started.is_set()) == (True, False)
+    clock.now = 100.0
+    mine = Job(turns, 1)  # somebody waits, and has for long
+    await settle()
+    assert mine.started.is_set()
+    await mine.finish()
+    assert not third.started.is_set()
+    await other.finish()
+    assert third.started.is_set()
+    turns.unpin(1)
+    fourth = Job(turns, 4)
+    await settle()
+    assert fourth.started.is_set()
+    for job in (third, fourth):
+        await job.finish()
+
+
+async def test_unpinning_gives_the_slot_to_who_waits_once_nothing_runs_in_it() -> None:
+    turns = Turns(2, 1.0, Clock())
+    await turns.pin(1)
+    jobs = [Job(turns, bundle) for bundle in (1, 2, 3)]
+    await settle()
+    turns.unpin(1)
+    await settle()
+    assert not jobs[2].started.is_set()  # a request of 1 still runs
+    await jobs[0].finish()
+    assert jobs[2].started.is_set()
+    for job in jobs[1:]:
+        await job.finish()
+
+
+async def test_a_pin_waits_for_a_slot_and_one_that_is_given_up_leaves_nothing() -> None:
+    turns = Turns(2, 1.0, Clock())
+    jobs = [Job(turns, bundle) for bundle in (1, 2)]
+    await settle()
+    pin = asyncio.create_task(turns.pin(3))
+    await settle()
+    assert not pin.done()
+    pin.cancel()
+    await settle()
+    assert turns.waiting == 0
+    again = asyncio.create_task(turns.pin(3))
+    await settle()
+    await jobs[0].finish()
+    assert again.done()
+    await jobs[1].finish()
+    others = [Job(turns, bundle) for bundle in (4, 5)]
+    await settle()
+    assert [job.started.is_set() for job in others] == [True, False]
+    turns.unpin(3)
+    await settle()
+    assert others[1].started.is_set()
+    for job in others:
+        await job.finish()
+
+
+async def test_the_last_slot_is_never_pinned() -> None:
+    turns = Turns(2, 1.0, Clock())
+    await turns.pin(1)
+    with pytest.raises(CapacityError, match="expected at most 1 pinned"):
+        await turns.pin(2)
+    with pytest.raises(CapacityError, match="expected at most 0 pinned"):
+        await Turns(1, 1.0, Clock()).pin(1)

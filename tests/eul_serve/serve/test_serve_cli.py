@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from eul_serve.cli.serve import command, engine_settings, serve_settings
+from eul_serve.cli.engine_options import engine_settings
+from eul_serve.cli.serve import command, serve_settings
 from eul_serve.errors import InputError
 
 MAIN = "from eul_serve.cli.main import main; main()"
@@ -50,6 +51,53 @@ def test_auto_is_what_the_model_says(tmp_path: Path, config: dict[str, Any], dty
     assert settings.bundles == (Path.cwd() / "build/cache")
     given = engine_settings(options(tmp_path, "--dtype", "float32", "--max-context", "99"), deny_base=False)
     assert (given.dtype, given.max_context, given.deny_base) == ("float32", 99, False)
+
+
+SIZES = {"dtype": "float32", "num_hidden_layers": 30, "hidden_size": 576}
+# SmolLM2-135M at rank 64 in float32: 30 blocks of D (64, 576), b (64) and U (576, 64), four bytes each.
+EACH = 30 * (64 * 576 + 64 + 576 * 64) * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "slots", "capacity"),
+    [
+        ([], 4, 16),
+        (["--slots", "20"], 20, 21),
+        (["--slots", "2", "--capacity", "3"], 2, 3),
+        (["--slot-memory-gib", str(7.5 * EACH / 2**30)], 7, 16),
+        (["--slot-memory-gib", str(7.5 * EACH / 2**30), "--dtype", "bfloat16"], 15, 16),
+        (["--slot-memory-gib", str(7.5 * EACH / 2**30), "--pipeline-parallel", "4"], 28, 29),  # 8 of 30 blocks
+        (["--slot-memory-gib", str(8.5 * EACH / 2**30), "--max-rank", "33"], 8, 16),  # taken up to 64
+        (["--host-memory-gib", str(50.1 * EACH / 2**30)], 4, 50),
+    ],
+)
+def test_a_memory_budget_sets_slots_and_capacity(tmp_path: Path, words: list[str], slots: int, capacity: int) -> None:
+    write_config(tmp_path, **SIZES)
+    settings = engine_settings(options(tmp_path, *words), deny_base=True)
+    assert (settings.slots, settings.capacity) == (slots, capacity)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--slot-memory-gib", "0.008"], r"expected 0\.00825 GiB or more, for 1 bundles of 8\.44 MiB, found 0\.008"),
+        (["--host-memory-gib", "0.03"], "for 5 bundles"),  # four slots, and one to spare
+        (["--slot-memory-gib", "-1"], "found -1"),
+        (["--slots", "0"], "slots: expected 1 or more"),
+        (["--capacity", "0"], "capacity: expected"),
+        (["--slots", "2", "--slot-memory-gib", "1"], "expected one of the two"),
+    ],
+)
+def test_a_budget_that_holds_nothing_is_refused(tmp_path: Path, words: list[str], text: str) -> None:
+    write_config(tmp_path, **SIZES)
+    with pytest.raises(InputError, match=text):
+        engine_settings(options(tmp_path, *words), deny_base=True)
+
+
+def test_a_model_whose_size_is_not_known_has_no_budget(tmp_path: Path) -> None:
+    write_config(tmp_path, dtype="float32")
+    with pytest.raises(InputError, match="give --slots instead"):
+        engine_settings(options(tmp_path, "--slot-memory-gib", "1"), deny_base=True)
 
 
 def test_a_model_that_names_no_dtype(tmp_path: Path) -> None:
