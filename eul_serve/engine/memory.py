@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from eul_serve.engine.settings import RANKS
 from eul_serve.errors import InputError
@@ -32,13 +33,18 @@ def bundle_bytes(model: Path, rank: int, dtype: str, pipeline_parallel: int = 1)
         InputError: The model's config does not name its sizes.
     """
     config = read_model_config(model)
-    sizes = {name: config.get(name) for name in ("num_hidden_layers", "hidden_size")}
-    for name, size in sizes.items():
-        if type(size) is not int or size < 1:
-            raise InputError(f"model {str(model)!r}: {name}: expected a number in config.json; give --slots instead")
-    blocks = -(-sizes["num_hidden_layers"] // pipeline_parallel)
+    blocks, width = (_size(model, config, name) for name in ("num_hidden_layers", "hidden_size"))
     held = next((allowed for allowed in RANKS if allowed >= rank), rank)
-    return blocks * held * (2 * sizes["hidden_size"] + 1) * ITEM_BYTES[dtype]
+    return -(-blocks // pipeline_parallel) * held * (2 * width + 1) * ITEM_BYTES[dtype]
+
+
+def _size(model: Path, config: dict[str, Any], name: str) -> int:
+    found = config.get(name)
+    if type(found) is not int or found < 1:
+        raise InputError(
+            f"model {str(model)!r}: {name}: expected a number in config.json, found {found!r:.40}; give --slots instead"
+        )
+    return found
 
 
 def places(budget_gib: float, each: int, option: str, least: int = 1) -> int:

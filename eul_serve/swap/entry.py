@@ -36,6 +36,8 @@ class Entry:
     """Monotonic seconds before which it is not tried again."""
     used: float = 0.0
     """Monotonic seconds of its last use."""
+    since: float = 0.0
+    """Monotonic seconds when it was loaded."""
     drains_since: float = 0.0
     """Monotonic seconds when its drain began."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from eul_serve.engine.base import Engine, ResidentBundle
-from eul_serve.errors import CapacityError, EngineError, EulError
+from eul_serve.errors import EngineError, EulError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store, as_answer, reason_of, retry_after
 from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.revision import Action, Event, Stage, advance
+from eul_serve.swap.room import Room
 
 _log = logging.getLogger("eul_serve.swap")
 _DONE = {Action.PULL: Event.PULLED, Action.LOAD: Event.LOADED, Action.UNLOAD: Event.UNLOADED}
@@ -29,12 +30,11 @@ class Residency:
     """The revisions of one server."""
 
     def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
-        self._places = engine.info.capacity
         self._carrier = Carrier(engine, store, metrics)
         self._metrics = metrics
         self._entries: dict[str, Entry] = {}
         self._pointers: dict[str, Entry] = {}
-        self._room = asyncio.Lock()
+        self._room = Room(engine.info.capacity, self._entries, self._send)
         self._work: set[asyncio.Task[None]] = set()
 
     def entry(self, revision: str) -> Entry | None:
@@ -121,7 +121,7 @@ class Residency:
         self._carrier.close()
 
     async def _start(self, name: str, revision: str) -> Entry:
-        async with self._room:
+        async with self._room.queue:
             entry = self._entries.get(revision)
             if entry is not None:
                 await entry.wait_out(Stage.UNLOADING)
@@ -132,28 +132,9 @@ class Residency:
             elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
                 raise as_answer(revision, entry.error)
             if not entry.state.holds_place:
-                await self._make_room(entry)
+                await self._room.free(entry)
             self._send(entry, Event.START)
             return entry
-
-    async def _make_room(self, wanted: Entry) -> None:
-        """Remove the least recently used revisions that nobody points to or runs on, until there is a free place."""
-        while sum(entry.state.holds_place for entry in self._entries.values()) >= self._places:
-            idle = [
-                entry
-                for entry in self._entries.values()
-                if entry.state.stage is Stage.RESIDENT and not entry.state.in_flight
-            ]
-            if not idle:
-                if wanted.state.stage is Stage.WANTED:
-                    self._send(wanted, Event.RETIRED)
-                raise CapacityError(
-                    f"bundle {wanted.revision}: all {self._places} places of the engine are in use; "
-                    "try again later, or ask the operator for a higher --capacity"
-                )
-            oldest = min(idle, key=lambda entry: entry.used)
-            self._send(oldest, Event.RETIRED)
-            await oldest.wait_out(Stage.UNLOADING)
 
     def _release(self, entry: Entry, key: str) -> None:
         entry.pointers.discard(key)
@@ -173,6 +154,8 @@ class Residency:
             task.add_done_callback(self._work.discard)
         if entry.state.stage is not before:
             entry.wake()
+        if entry.state.stage is not before or event is Event.FINISHED:
+            self._room.changed.set()
         if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
             del self._entries[entry.revision]
 
@@ -194,7 +177,7 @@ class Residency:
                 return
             _log.warning("bundle %s: not removed from the engine: %s", entry.revision, error)
         if action is Action.LOAD:
-            entry.error, entry.failures = None, 0
+            entry.error, entry.failures, entry.since = None, 0, time.monotonic()
         if not after_failure:
             self._send(entry, _DONE[action])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from eul_serve.errors import BundleMismatchError, CapacityError, EngineError, EulError, IdentityError, RefusedError
 from eul_serve.registry.local import LocalRegistry
+from eul_serve.swap.room import STAY_SECONDS
 from tests.eul_serve.fake_engine import FakeEngine
 from tests.eul_serve.service_home import Service, ServiceHome, token_of
 
@@ -186,12 +188,61 @@ async def test_revisions_on_demand_make_room_and_never_push_out_an_alias(home: S
         for revision in others:
             assert (await service.ask("acme", adapter=f"poems@{revision}", max_tokens=1)).revision == revision
         assert len(engine.loaded) == 2
-        busy = asyncio.create_task(service.ask("acme", adapter=f"poems@{others[2]}", max_tokens=40))
+
+
+async def test_a_revision_whose_place_is_in_use_waits_for_it_and_is_not_starved(home: ServiceHome) -> None:
+    """One place besides the alias, and traffic on it that never pauses: after its stay the next one gets the place."""
+    home.publish("poems", "stable", "r1", seed=1)
+    first, second = (home.publish("poems", None, "r1", seed=seed) for seed in (2, 3))
+    home.write_policy(acme=dict(ACME))
+    engine = FakeEngine(home.fingerprint, capacity=2, step=0.02)
+    async with home.serve(engine) as service:
+        asked: list[asyncio.Task[Any]] = []
+
+        async def traffic() -> None:
+            while True:  # each lasts for 0.8 seconds, so that there is no moment without one
+                asked.append(asyncio.create_task(service.ask("acme", adapter=f"poems@{first}", max_tokens=40)))
+                await asyncio.sleep(0.3)
+
+        busy = asyncio.create_task(traffic())
+        await service.until(lambda: sum(engine.running.values()) == 2, "the traffic")
+        begin = time.monotonic()
+        waiting = asyncio.create_task(service.ask("acme", adapter=f"poems@{second}", max_tokens=1))
+        assert (await service.ask("acme", max_tokens=1)).finish_reason == "length"  # the alias is hurt by nobody
+        assert (await waiting).revision == second
+        assert STAY_SECONDS / 2 < time.monotonic() - begin < 5 * STAY_SECONDS
+        busy.cancel()
+        assert {answer.revision for answer in await asyncio.gather(*asked)} == {first}
+    assert engine.violations == []
+
+
+async def test_who_gives_up_waiting_for_a_place_leaves_it_to_others(home: ServiceHome) -> None:
+    home.publish("poems", "stable", "r1", seed=1)
+    first, second = (home.publish("poems", None, "r1", seed=seed) for seed in (2, 3))
+    home.write_policy(acme=dict(ACME))
+    engine = FakeEngine(home.fingerprint, capacity=2, step=0.05)
+    async with home.serve(engine) as service:
+        busy = asyncio.create_task(service.ask("acme", adapter=f"poems@{first}", max_tokens=20))
         await service.until(lambda: sum(engine.running.values()) == 1, "the request")
-        with pytest.raises(CapacityError, match="all 2 places"):
-            await service.ask("acme", adapter=f"poems@{others[0]}", max_tokens=1)
-        assert (await service.ask("acme", max_tokens=1)).finish_reason == "length"
-        await busy
+        waiting = asyncio.create_task(service.ask("acme", adapter=f"poems@{second}", max_tokens=1))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert (await busy).revision == first
+        assert (await service.ask("acme", adapter=f"poems@{second}", max_tokens=1)).revision == second
+    assert engine.violations == []
+
+
+async def test_places_that_aliases_hold_are_refused_at_once(home: ServiceHome) -> None:
+    for seed, name in enumerate(("poems", "prose")):
+        home.publish(name, "stable", "r1", seed=seed)
+    third = home.publish("poems", None, "r1", seed=3)
+    home.write_policy(acme={**ACME, "bundles": ["poems", "prose"]})
+    async with home.serve(FakeEngine(home.fingerprint, capacity=2)) as service:
+        await service.ask("acme", adapter="prose")
+        await service.until(lambda: len(_pointed(service)) == 2, "both aliases")
+        with pytest.raises(CapacityError, match="all 2 places of the engine are held by aliases"):
+            await service.ask("acme", adapter=f"poems@{third}", max_tokens=1)
 
 
 async def test_many_at_once_load_a_revision_once(home: ServiceHome) -> None:
