@@ -12,6 +12,7 @@ from eul_serve.format.fingerprint import read_model_config
 
 if TYPE_CHECKING:
     from eul_serve.engine.settings import EngineSettings
+    from eul_serve.policy import Policy
 
 DEFAULT_CONTEXT, DEFAULT_SLOTS, DEFAULT_CAPACITY = 2048, 4, 16
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -44,12 +45,12 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def engine_settings(options: dict[str, Any], deny_base: bool) -> EngineSettings:
+def engine_settings(options: dict[str, Any], policy: Policy) -> EngineSettings:
     """Return the engine's settings.
 
     Args:
         options: The command's options by name.
-        deny_base: Whether no tenant may use the base model.
+        policy: The policy at start: whether any tenant may use the base model, and what a quantised copy was made from.
 
     Returns:
         The settings.
@@ -75,7 +76,8 @@ def engine_settings(options: dict[str, Any], deny_base: bool) -> EngineSettings:
         tensor_parallel=options["tensor_parallel"],
         pipeline_parallel=options["pipeline_parallel"],
         fine_tunes=options["fine_tunes"],
-        deny_base=deny_base,
+        derived_from=policy.derived_from,
+        deny_base=not any(tenant.base for tenant in policy.tenants.values()),
         bundles=options["cache"].absolute(),
         enforce_eager=not options["compiled"],
     )

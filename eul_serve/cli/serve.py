@@ -66,8 +66,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
         # vLLM is imported here, after every setting was found to be in order. The standard output is for our one line.
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        deny_base = not any(tenant.base for tenant in policies.current.tenants.values())
-        engine = engine_settings(options, deny_base)
+        engine = engine_settings(options, policies.current)
         from eul_serve.engine.ledger import LEDGER, require
 
         require(LEDGER)  # before the imports below, which would fail in vLLM's words

@@ -93,7 +93,7 @@ class EngineInfo:
     model: str
     """Directory of the base model."""
     fingerprint: str
-    """Fingerprint of the base model's files."""
+    """Fingerprint that bundles must name: of the base model's files, or of what a quantised copy was made from."""
     max_context: int
     """Longest prompt and answer together, in tokens."""
     max_rank: int

@@ -45,8 +45,9 @@ class BundleWorkerManager(LRUCacheWorkerLoRAManager):  # type: ignore[misc]  # v
 
     @cached_property
     def base_fingerprint(self) -> str:
-        """Fingerprint of the served model's files, computed once."""
-        return fingerprint(local_model(self._model_config.model, self._model_config.revision))
+        """Fingerprint of the served model's files, or of what it was made from by the policy's word; computed once."""
+        own = fingerprint(local_model(self._model_config.model, self._model_config.revision))
+        return self._settings.derived_from.get(own, own)
 
     @cached_property
     def staging(self) -> Staging:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from eul_serve.engine.model_files import read_tensor
+from eul_serve.engine.settings import EngineSettings
 from eul_serve.errors import EngineError, InputError
 from eul_serve.format import Bundle, BundleConfig, ForgottenRequest, Manifest, describe_files, read_base, write_bundle
 from eul_serve.format.digest import digest_bytes
@@ -57,14 +58,14 @@ class Probe:
     """Largest difference allowed, in nats."""
 
 
-def make_probe(path: Path, model: Path, modules: dict[str, int], dtype: str) -> Probe:
+def make_probe(path: Path, settings: EngineSettings, modules: dict[str, int], fingerprint: str) -> Probe:
     """Write the probe bundle for a model and compute its answer.
 
     Args:
         path: Directory to make.
-        model: Directory of the base model.
+        settings: How the engine was started: its model and dtype.
         modules: Width of every wrapped module, by path.
-        dtype: dtype of the engine.
+        fingerprint: Fingerprint that the engine's bundles must name.
 
     Returns:
         The probe.
@@ -72,7 +73,8 @@ def make_probe(path: Path, model: Path, modules: dict[str, int], dtype: str) -> 
     Raises:
         InputError: The model's layout is not one whose answer is known.
     """
-    base = read_base(model)
+    model, dtype = settings.model, settings.dtype
+    base = replace(read_base(model), fingerprint=fingerprint)
     if base.architecture not in ARCHITECTURES:
         raise InputError(
             f"model {str(model)!r}: architecture: expected one of {', '.join(ARCHITECTURES)}, found "

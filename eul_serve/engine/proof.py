@@ -17,7 +17,9 @@ _TOKENS = (0, 1, 2)
 _TOP = 5
 
 
-async def prove(llm: RunningLlm, residents: Residents, requests: Requests, settings: EngineSettings) -> None:
+async def prove(
+    llm: RunningLlm, residents: Residents, requests: Requests, settings: EngineSettings, fingerprint: str
+) -> None:
     """Prove that bundles are applied in every worker; leaves none resident.
 
     Args:
@@ -25,6 +27,7 @@ async def prove(llm: RunningLlm, residents: Residents, requests: Requests, setti
         residents: Its bundles.
         requests: Its requests.
         settings: How it was started.
+        fingerprint: Fingerprint that its bundles must name.
 
     Raises:
         InputError: The model's layout is not one whose answer is known.
@@ -32,7 +35,7 @@ async def prove(llm: RunningLlm, residents: Residents, requests: Requests, setti
     """
     modules = await check_workers(llm.live)
     with ProbeDirectory(settings.bundles) as path:
-        probe = await asyncio.to_thread(make_probe, path, settings.model, modules, settings.dtype)
+        probe = await asyncio.to_thread(make_probe, path, settings, modules, fingerprint)
         bundle = ResidentBundle(revision=probe.bundle.revision, id=_ID, path=path, rank=1)
         await residents.add(bundle)
         work = Work(id="probe", token_ids=_TOKENS, bundle=bundle, salt="probe")

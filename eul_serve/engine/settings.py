@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class EngineSettings:
     """Refuse every request without a bundle."""
     bundles: Path | None = None
     """Directory that every bundle must lie in, the verified cache; None allows any absolute path."""
+    derived_from: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint of the model that a copy was made from, by the copy's own; what a policy says of quantised copies."""
     fine_tunes: bool = False
     """Serve composites: bundles with a tenant's LoRA beside them. Makes vLLM's LoRA layers, at a cost."""
     enforce_eager: bool = True
@@ -83,6 +86,8 @@ class WorkerSettings:
 
     plain_lora: bool = True
     """Whether plain LoRA adapters may be loaded as well."""
+    derived_from: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint of the model that a copy was made from, by the copy's own."""
     fine_tunes: bool = True
     """Whether composites may be loaded."""
     bundles: Path | None = None
@@ -100,6 +105,7 @@ class WorkerSettings:
         bundles = found.get("bundles")
         return cls(
             plain_lora=found.get("plain_lora", True),
+            derived_from=dict(found.get("derived_from", {})),
             fine_tunes=found.get("fine_tunes", True),
             bundles=Path(bundles) if bundles else None,
         )
@@ -107,4 +113,11 @@ class WorkerSettings:
     def to_config(self) -> dict[str, Any]:
         """Return the entry for vLLM's `additional_config`."""
         bundles = None if self.bundles is None else str(self.bundles)
-        return {"eul": {"plain_lora": self.plain_lora, "fine_tunes": self.fine_tunes, "bundles": bundles}}
+        return {
+            "eul": {
+                "plain_lora": self.plain_lora,
+                "derived_from": dict(self.derived_from),
+                "fine_tunes": self.fine_tunes,
+                "bundles": bundles,
+            }
+        }

@@ -76,7 +76,12 @@ def _start(settings: EngineSettings) -> Any:  # noqa: ANN401  # vLLM is not type
 
 def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
     """Return what our settings are in vLLM's words."""
-    worker = WorkerSettings(plain_lora=False, fine_tunes=settings.fine_tunes, bundles=settings.bundles)
+    worker = WorkerSettings(
+        plain_lora=False,
+        derived_from=settings.derived_from,
+        fine_tunes=settings.fine_tunes,
+        bundles=settings.bundles,
+    )
     return {
         "model": str(settings.model),
         "served_model_name": [settings.model.name],

@@ -45,9 +45,10 @@ class VllmEngine:
             EngineError: vLLM does not start, or does not do what it must.
         """
         check_model(settings.model)
+        own = await asyncio.to_thread(fingerprint, settings.model)
         info = EngineInfo(
             model=str(settings.model),
-            fingerprint=await asyncio.to_thread(fingerprint, settings.model),
+            fingerprint=settings.derived_from.get(own, own),
             max_context=settings.max_context,
             max_rank=settings.vllm_rank,
             slots=settings.slots,
@@ -59,7 +60,7 @@ class VllmEngine:
         prompts = Prompts.load(settings.model, llm.model_config.get_vocab_size(), settings.max_context)
         engine = cls(RunningLlm(llm), info, prompts, settings)
         try:
-            await prove(engine._llm, engine._residents, engine._requests, settings)
+            await prove(engine._llm, engine._residents, engine._requests, settings, info.fingerprint)
             await engine._llm.live.collective_rpc("eul_deny_base", args=(settings.deny_base,))
         except BaseException:
             await engine.close()

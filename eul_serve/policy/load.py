@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from eul_serve.errors import InputError
-from eul_serve.format import Reference, check_name
+from eul_serve.format import Reference, check_digest, check_name
 from eul_serve.format.digest import digest_bytes
 from eul_serve.policy.policy import Policy
 from eul_serve.policy.rights import RIGHTS, Right
@@ -32,7 +32,8 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
     """
     file = Section.read(path, "policy")
-    file.allow("tenants")
+    file.allow("derived_from", "tenants")
+    derived = _derived(file.section("derived_from"))
     tenants: dict[str, TenantPolicy] = {}
     holders: dict[str, str] = {}
     for name, section in file.sections("tenants"):
@@ -41,7 +42,14 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
             _hold(holders, digest, name, section)
     if tokens is not None:
         _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
-    return Policy(tenants=tenants, tokens=holders, epoch=_epoch(tenants, holders))
+    return Policy(tenants=tenants, tokens=holders, derived_from=derived, epoch=_epoch(tenants, holders, derived))
+
+
+def _derived(section: Section) -> dict[str, str]:
+    return {
+        section.parsed(copy[:100], check_digest, copy): section.parsed(copy, check_digest, section.text(copy) or "")
+        for copy in section.table
+    }
 
 
 def _tenant(name: str, section: Section) -> TenantPolicy:
@@ -102,8 +110,8 @@ def _check_hash(digest: str, section: Section) -> None:
         )
 
 
-def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str]) -> str:
-    content = {
+def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str], derived: Mapping[str, str]) -> str:
+    content: dict[str, object] = {
         "tenants": {
             tenant.name: {
                 "base": tenant.base,
@@ -115,4 +123,6 @@ def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str]) -> s
         },
         "tokens": dict(holders),
     }
+    if derived:
+        content["derived_from"] = dict(derived)
     return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eul_serve.errors import IdentityError
 from eul_serve.policy.tenant import TenantPolicy
@@ -19,6 +19,8 @@ class Policy:
     """Tenants by name."""
     tokens: Mapping[str, str]
     """Tenant names by the sha256 of a bearer token, 64 hex digits."""
+    derived_from: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint of the model that a served copy was made from, by its own: bundles of the first are admitted."""
     epoch: str
     """Digest of the content, `sha256:<hex>`: the same for the same rules, however they are written."""
 

@@ -14,6 +14,7 @@ import torch
 from eul_serve.engine.probe import ARCHITECTURES, compare, make_probe
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.errors import InputError
+from eul_serve.format import fingerprint
 
 from .conftest import answer, place, work
 from .reference import greedy_answers, hooked, load
@@ -67,7 +68,7 @@ def test_the_closed_form_is_what_transformers_computes(
 ) -> None:
     path = make_family(family)
     modules = {f"model.layers.{block}.mlp": 64 for block in range(2)}
-    probe = make_probe(tmp_path / "bundle", path, modules, "float32")
+    probe = make_probe(tmp_path / "bundle", EngineSettings(model=path), modules, fingerprint(path))
     with torch.inference_mode(), hooked(load(path), probe.bundle) as model:
         logprobs = torch.log_softmax(model(torch.tensor([[3, 4, 5]])).logits[0, -1].double(), 0).topk(5)
     compare(probe, dict(zip(logprobs.indices.tolist(), logprobs.values.tolist(), strict=True)))

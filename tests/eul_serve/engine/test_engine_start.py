@@ -22,6 +22,7 @@ from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
 from eul_serve.engine.start import MANAGER, check_device, check_isolation, check_model, check_report, create_llm
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
+from eul_serve.format import fingerprint
 from eul_serve.format.weights import LayerWeights
 
 MODULES = {"model.layers.0.mlp": 64, "model.layers.1.mlp": 64}  # the tiny model's
@@ -178,7 +179,9 @@ def test_a_worker_without_the_plugin_is_refused(change: dict[str, Any], message:
 
 @pytest.fixture(scope="module")
 def probe(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Probe:
-    return make_probe(tmp_path_factory.mktemp("probe") / "bundle", tiny_model, MODULES, "float32")
+    return make_probe(
+        tmp_path_factory.mktemp("probe") / "bundle", EngineSettings(model=tiny_model), MODULES, fingerprint(tiny_model)
+    )
 
 
 def peft_logprobs(model: Path, bundle: Path, *, without: str | None = None) -> dict[int, float]:
@@ -227,7 +230,7 @@ def test_no_probe_for_a_layout_that_is_not_known(tmp_path: Path, tiny_model: Pat
     config = json.loads((tiny_model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "architectures": ["Gemma2ForCausalLM"]}))
     with pytest.raises(InputError, match=f"expected one of {', '.join(ARCHITECTURES)}, found Gemma2ForCausalLM"):
-        make_probe(tmp_path / "bundle", model, MODULES, "float32")
+        make_probe(tmp_path / "bundle", EngineSettings(model=model), MODULES, fingerprint(model))
 
 
 def test_the_probe_s_directory_lies_in_the_cache_and_goes(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_an_empty_tenant_may_do_nothing(policy_of: MakePolicy) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tenant.acme]", "unknown key 'tenant'; allowed are tenants"),
+        ("[tenant.acme]", "unknown key 'tenant'; allowed are derived_from, tenants"),
         ("tenants = 1", "tenants: expected a table, found int"),
         ("[tenants]\nacme = 1", "tenants.acme: expected a table, found int"),
         ("[tenants.acme]\nbundle = []", "tenants.acme: unknown key 'bundle'; allowed are base, bundles"),
@@ -155,3 +155,17 @@ def test_any_text_is_a_policy_or_an_error_of_ours(policy_of: MakePolicy, text: s
         pass
     except UnicodeEncodeError:  # a lone surrogate cannot be written to the file
         pass
+
+
+def test_a_copy_names_what_it_was_made_from(policy_of: MakePolicy) -> None:
+    copy, first = DIGEST, "sha256:" + "b" * 64
+    policy = policy_of(f'{FULL}\n[derived_from]\n"{copy}" = "{first}"\n')
+    assert policy.derived_from == {copy: first}
+    assert policy_of(FULL).derived_from == {}
+    assert policy.epoch != policy_of(FULL).epoch
+
+
+@pytest.mark.parametrize("line", ['"q8" = "sha256:0"', f'"{DIGEST}" = "first"', f'"{DIGEST}" = 1', f'"x" = "{DIGEST}"'])
+def test_a_copy_is_named_by_fingerprints_alone(policy_of: MakePolicy, line: str) -> None:
+    with pytest.raises(InputError, match=r"derived_from"):
+        policy_of(f"[derived_from]\n{line}\n")

@@ -13,7 +13,10 @@ import pytest
 from eul_serve.cli.engine_options import engine_settings
 from eul_serve.cli.serve import command, serve_settings
 from eul_serve.errors import InputError
+from eul_serve.policy import Policy, TenantPolicy
 
+DENIES = Policy(tenants={}, tokens={}, epoch="e")
+GRANTS = Policy(tenants={"a": TenantPolicy(name="a", default=None, bundles=(), base=True)}, tokens={}, epoch="e")
 MAIN = "from eul_serve.cli.main import main; main()"
 
 
@@ -46,10 +49,10 @@ def test_the_settings_follow_the_options(tmp_path: Path) -> None:
 )
 def test_auto_is_what_the_model_says(tmp_path: Path, config: dict[str, Any], dtype: str, context: int) -> None:
     write_config(tmp_path, **config)
-    settings = engine_settings(options(tmp_path), deny_base=True)
+    settings = engine_settings(options(tmp_path), DENIES)
     assert (settings.dtype, settings.max_context, settings.deny_base) == (dtype, context, True)
     assert settings.bundles == (Path.cwd() / "build/cache")
-    given = engine_settings(options(tmp_path, "--dtype", "float32", "--max-context", "99"), deny_base=False)
+    given = engine_settings(options(tmp_path, "--dtype", "float32", "--max-context", "99"), GRANTS)
     assert (given.dtype, given.max_context, given.deny_base) == ("float32", 99, False)
 
 
@@ -73,7 +76,7 @@ EACH = 30 * (64 * 576 + 64 + 576 * 64) * 4
 )
 def test_a_memory_budget_sets_slots_and_capacity(tmp_path: Path, words: list[str], slots: int, capacity: int) -> None:
     write_config(tmp_path, **SIZES)
-    settings = engine_settings(options(tmp_path, *words), deny_base=True)
+    settings = engine_settings(options(tmp_path, *words), DENIES)
     assert (settings.slots, settings.capacity) == (slots, capacity)
 
 
@@ -91,19 +94,19 @@ def test_a_memory_budget_sets_slots_and_capacity(tmp_path: Path, words: list[str
 def test_a_budget_that_holds_nothing_is_refused(tmp_path: Path, words: list[str], text: str) -> None:
     write_config(tmp_path, **SIZES)
     with pytest.raises(InputError, match=text):
-        engine_settings(options(tmp_path, *words), deny_base=True)
+        engine_settings(options(tmp_path, *words), DENIES)
 
 
 def test_a_model_whose_size_is_not_known_has_no_budget(tmp_path: Path) -> None:
     write_config(tmp_path, dtype="float32")
     with pytest.raises(InputError, match="give --slots instead"):
-        engine_settings(options(tmp_path, "--slot-memory-gib", "1"), deny_base=True)
+        engine_settings(options(tmp_path, "--slot-memory-gib", "1"), DENIES)
 
 
 def test_a_model_that_names_no_dtype(tmp_path: Path) -> None:
     write_config(tmp_path)
     with pytest.raises(InputError, match="--dtype"):
-        engine_settings(options(tmp_path), deny_base=True)
+        engine_settings(options(tmp_path), DENIES)
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,11 @@ async def measure(llm: Any, traffic: Traffic, chosen: Sequence[Any], run: str) -
     first: list[float] = []
     between: list[float] = []
 
+    vocabulary = llm.model_config.get_vocab_size()
+
     async def one(number: int, adapter: Any) -> None:
         generator = random.Random(number)
-        prompt = make_prompt([generator.randrange(100, 40000) for _ in range(traffic.prompt)], run)
+        prompt = make_prompt([generator.randrange(vocabulary) for _ in range(traffic.prompt)], run)
         params = SamplingParams(
             max_tokens=traffic.answer, ignore_eos=True, temperature=0.0, detokenize=False, output_kind=delta_outputs()
         )
