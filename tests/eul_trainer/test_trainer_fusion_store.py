@@ -34,7 +34,8 @@ FILE = "fusion.safetensors"
 
 def random_gram(seed: int, size: int, tokens: int = 40) -> torch.Tensor:
     data = torch.randn(tokens, size, generator=torch.Generator().manual_seed(seed))
-    return data.T @ data / tokens
+    gram = data.T @ data / tokens
+    return (gram + gram.T) / 2  # on some processors the product is not symmetric in its last bit
 
 
 @given(st.integers(1, 12), st.integers(1, 15))
