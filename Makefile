@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-trainer bench-evidence soak mutation compat lock clean help
+.PHONY: demo test test-py312 lint format bench bench-engine bench-trainer bench-evidence soak mutation compat lock clean help
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled. Where a machine forbids it, each process of an engine compiles vLLM and torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,11 +44,20 @@ format: .venv/installed ## rewrite the code in the house style
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
-bench: .venv/installed ## the long measurements, as JSON
-	@$(BIN)/eul-train base --out build/base >&2
-	@for file in tests/benchmarks/bench_*.py; do $(BIN)/python $$file build/base; done
-
 DATA ?= ../shared/data
+bench: bench-engine bench-evidence bench-trainer ## all long measurements: the three below
+
+BENCH_ENGINE := tests/benchmarks/engine
+bench-engine: .venv/installed ## the engine against vLLM with adapters off and its own LoRA; hours on two cores
+	@$(BIN)/eul-train base --out build/base >&2
+	@for name in throughput residency start; do $(BIN)/python $(BENCH_ENGINE)/bench_$$name.py --model build/base \
+	   --out docs/benchmarks/engine; done
+	@[ -d build/bench/layer ] || $(BIN)/eul-train fit --model build/base --forget $(DEMO_DATA)/forget_potter.train.jsonl \
+	   --retain $(DEMO_DATA)/retain.train.jsonl --out build/bench/layer >&2
+	@$(BIN)/python $(BENCH_ENGINE)/bench_bfloat16.py --model build/base --bundle build/bench/layer \
+	   --out docs/benchmarks/engine
+	@$(BIN)/python $(BENCH_ENGINE)/summary.py
+
 bench-trainer: .venv/installed ## the trainer's measurements and tables, hours on two cores; DATA names the benchmark data
 	@$(BIN)/eul-train base --out build/base >&2
 	@for name in step memory; do $(BIN)/python tests/benchmarks/trainer/bench_$$name.py build/base \
@@ -59,6 +68,7 @@ bench-trainer: .venv/installed ## the trainer's measurements and tables, hours o
 	   --data $(DATA)/$$name --work build/bench/$$name; done
 	@$(BIN)/python tests/benchmarks/trainer/summary.py
 
+DEMO_DATA := trainer/eul_trainer/demo/data
 EVIDENCE := build/bench/evidence
 bench-evidence: .venv/installed ## the evaluator: its speed, and whether it tells four systems apart; an hour on one thread
 	@$(BIN)/eul-train base --out build/base >&2
