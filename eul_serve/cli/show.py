@@ -14,6 +14,7 @@ from eul_serve.cli.options import json_option, parse_reference, registry_option
 from eul_serve.cli.text import echo_json, echo_table, size
 from eul_serve.format import BundleConfig, Reference
 from eul_serve.format.bundle import CONFIG_FILE
+from eul_serve.format.composite import KEY as COMPOSITE
 from eul_serve.plain import plain
 from eul_serve.registry import Registry
 
@@ -65,8 +66,11 @@ def _echo_card(card: dict[str, Any]) -> None:
     }
     for key, value in facts.items():
         click.echo(f"{key:11} {plain(value)}")
+    composite = card["settings"].get(COMPOSITE)
     for parent in card["parents"]:
-        click.echo(f"{'fused from':11} {parent}")
+        click.echo(f"{'made of' if composite else 'fused from':11} {parent}")
+    if composite:
+        click.echo(f"{'fine-tune':11} {plain(composite['fine_tune'])}")
     requests = [(row["id"], row["data"], _units(row["units"])) for row in card["requests"]]
     _section("Requests covered", ("REQUEST", "DATA", "UNITS"), requests)
     files = [(name, size(row["size"]), row["sha256"]) for name, row in card["files"].items()]

@@ -21,6 +21,7 @@ from pathlib import Path
 from eul_serve.errors import BundleFormatError, EulError, InputError, NotFoundError
 from eul_serve.format import Bundle, FileEntry, Manifest, Reference, check_digest, check_name
 from eul_serve.format.bundle import MANIFEST_FILE
+from eul_serve.format.composite import check_passed
 from eul_serve.format.config import parse_object
 from eul_serve.format.digest import digest_bytes
 from eul_serve.format.files import MAX_TEXT_BYTES
@@ -129,6 +130,7 @@ class LocalRegistry:
     ) -> Published:
         """Store a bundle under a name and, last, move an alias to it. Publishing again changes nothing."""
         _check_target(name, alias)
+        check_passed(bundle.manifest)
         why = Why(act="publish", actor=actor, reason=allow_unforget)
         files = _files(bundle, with_statistics)
         new = not self._has(name, bundle.revision)

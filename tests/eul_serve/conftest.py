@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,50 @@ import numpy as np
 import pytest
 
 from eul_serve.format import BaseModel, Bundle, BundleConfig, ForgottenRequest, Manifest, describe_files, write_bundle
+from eul_serve.format.composite import fine_tune_digest
+from eul_serve.format.lora import LoraConfig
 
 PLAIN_BASE = "sha256:" + "b" * 64
 PlainBundle = Callable[..., Bundle]
 
 
 def plain_weights(rank: int, width: int, seed: int) -> bytes:
-    """Return the bytes of `adapter_model.safetensors` for one layer: length, header, data."""
-    random = np.random.default_rng(seed)
+    """Return the bytes of `adapter_model.safetensors` for one layer."""
     shapes = {"eul_down.bias": (rank,), "eul_down.weight": (rank, width), "eul_up.weight": (width, rank)}
+    return plain_tensors({f"base_model.model.model.layers.0.mlp.{part}": shape for part, shape in shapes.items()}, seed)
+
+
+def plain_tensors(shapes: Mapping[str, tuple[int, ...]], seed: int) -> bytes:
+    """Return the bytes of a safetensors file of random values: length, header, data."""
+    random = np.random.default_rng(seed)
     header: dict[str, Any] = {}
     data = b""
-    for part, shape in shapes.items():
+    for name, shape in shapes.items():
         values = random.standard_normal(shape).astype("<f4").tobytes()
-        name = f"base_model.model.model.layers.0.mlp.{part}"
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
         data += values
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
+
+
+def plain_composite(bundle: Bundle, path: Path, *, passed: bool = True) -> Bundle:
+    """Write a composite of a bundle and a random fine-tune that nobody measured."""
+    name = "base_model.model.model.layers.0.mlp.up_proj"
+    fine_tune = {
+        "lora_config.json": LoraConfig(rank=1, alpha=1.0, target_modules=("up_proj",)).to_bytes(),
+        "lora_model.safetensors": plain_tensors({f"{name}.lora_A.weight": (1, 4), f"{name}.lora_B.weight": (4, 1)}, 0),
+    }
+    files = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files} | fine_tune
+    listed = describe_files(files)
+    manifest = replace(
+        bundle.manifest,
+        files=listed,
+        artifacts={},
+        parents=(bundle.revision,),
+        settings={"composite": {"bundle": bundle.revision, "fine_tune": fine_tune_digest(listed)}},
+        metrics={"composite": {"passed": passed}},
+    )
+    return write_bundle(path, manifest, files)
 
 
 def write_plain_bundle(

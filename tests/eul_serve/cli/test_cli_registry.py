@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from eul_serve.cli.main import group
 from eul_serve.format import Bundle
 from eul_serve.policy import hash_token
+from tests.eul_serve.conftest import plain_composite
 
 PlainBundle = Callable[..., Bundle]
 Eul = Callable[..., Result]
@@ -111,6 +112,23 @@ def test_show_is_a_card_with_requests_files_and_history(eul: Eul, plain_bundle: 
     assert data["aliases"] == ["stable"]
     assert data["moves"][0]["actor"] == "ann"
     assert data["parents"] == [parent]
+
+
+def test_a_composite_is_shown_with_both_of_its_parts(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle("r1")
+    composite = plain_composite(bundle, tmp_path / "composite")
+    eul("publish", composite.path, "--name", "acme", "--alias", "stable")
+    card = eul("show", "acme").stdout
+    assert f"made of     {bundle.revision}" in card
+    assert f"fine-tune   {composite.manifest.settings['composite']['fine_tune']}" in card
+    assert "fused from" not in card
+
+
+def test_a_composite_that_has_not_passed_is_not_published(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
+    composite = plain_composite(plain_bundle("r1"), tmp_path / "composite", passed=False)
+    refused = eul("publish", composite.path, "--name", "acme", status=5)
+    assert "has not passed its evaluation" in refused.stderr
+    assert not (tmp_path / "registry").exists()
 
 
 def test_words_from_a_registry_cannot_steer_the_terminal(eul: Eul, plain_bundle: PlainBundle) -> None:
