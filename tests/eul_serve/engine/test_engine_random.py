@@ -72,6 +72,7 @@ class Traffic:
     generator: random.Random
     loaded: dict[str, ResidentBundle] = field(default_factory=dict)
     running: dict[asyncio.Task[None], str] = field(default_factory=dict)
+    pinned: ResidentBundle | None = None
     next_id: int = 1000
     compared: int = 0
     aborted: int = 0
@@ -102,6 +103,15 @@ class Traffic:
             self.loaded[name] = bundle
             await asyncio.gather(*(task for task, owner in self.running.items() if owner == name))
             await self.engine.unload(old)
+
+    async def pin(self) -> None:
+        """Have one bundle keep a slot, and let the one go that had it; that one may be gone by now."""
+        if self.pinned is not None:
+            await self.engine.unpin(self.pinned)
+            self.pinned = None
+        if self.loaded and self.generator.random() < 0.8:
+            self.pinned = self.loaded[self.generator.choice(sorted(self.loaded))]
+            await self.engine.pin(self.pinned)
 
     async def generate(self) -> None:
         await self._start(most=TOKENS)
@@ -159,7 +169,7 @@ async def test_random_operations_leave_every_answer_right(
     answers = greedy_answers(tiny_model, {**stored, "base": None}, tokens=TOKENS, lengths=(3, 20, 140), count=PROMPTS)
     generator = random.Random(20261127)
     traffic = Traffic(engine, stored, answers, generator)
-    chances = {"generate": 60, "abort": 15, "load": 10, "unload": 8, "swap": 7, "drain": 2}
+    chances = {"generate": 60, "abort": 15, "load": 10, "unload": 8, "swap": 7, "pin": 5, "drain": 2}
     settled = 0
     for number in range(OPERATIONS):
         (kind,) = generator.choices(list(chances), list(chances.values()))
