@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
+from eul_serve.engine.admission import Admission
 from eul_serve.engine.base import EngineInfo, Piece, Prompt, ResidentBundle, Work
 from eul_serve.engine.llm import RunningLlm
 from eul_serve.engine.prompts import Prompts
@@ -15,7 +16,6 @@ from eul_serve.engine.residents import Residents
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.engine.start import check_model, create_llm
 from eul_serve.engine.turns import Turns
-from eul_serve.errors import InputError, RefusedError
 from eul_serve.format import fingerprint
 
 
@@ -26,9 +26,8 @@ class VllmEngine:
         """Take a started vLLM; `start` makes one and proves it."""
         self._llm, self._info, self._prompts = llm, info, prompts
         self._residents = Residents(llm, info, settings.bundles)
-        self._turns = Turns(settings.slots, settings.turn_seconds)
+        self._admission = Admission(prompts, self._residents, Turns(settings.slots, settings.turn_seconds))
         self._requests = Requests(llm, info.max_context)
-        self._deny_base = True
 
     @classmethod
     async def start(cls, settings: EngineSettings) -> VllmEngine:
@@ -65,7 +64,7 @@ class VllmEngine:
         except BaseException:
             await engine.close()
             raise
-        engine._deny_base = settings.deny_base
+        engine._admission.deny_base = settings.deny_base
         return engine
 
     @property
@@ -101,7 +100,7 @@ class VllmEngine:
             RefusedError: No bundle, where the base is denied.
             EngineError: The engine died, or the bundle is not resident.
         """
-        async with self._turn(work), aclosing(self._requests.generate(work)) as pieces:
+        async with self._admission.turn(work), aclosing(self._requests.generate(work)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -120,31 +119,8 @@ class VllmEngine:
             RefusedError: No bundle, where the base is denied.
             EngineError: The engine died, or the bundle is not resident.
         """
-        self._check(work)
-        for continuation in continuations:
-            if not continuation:
-                raise InputError("continuation: expected at least one token, found none")
-            self._prompts.check(work.token_ids + continuation)
-        async with self._turn(work):
+        async with self._admission.turn(work, continuations):
             return await self._requests.score(work, continuations)
-
-    @asynccontextmanager
-    async def _turn(self, work: Work) -> AsyncIterator[None]:
-        self._check(work)
-        if work.bundle is None:
-            yield
-            return
-        async with self._turns.turn(work.bundle.id):
-            self._check(work)  # the bundle may have gone while this request waited
-            yield
-
-    def _check(self, work: Work) -> None:
-        self._prompts.check(work.token_ids)
-        if work.bundle is None:
-            if self._deny_base:
-                raise RefusedError("the base model is denied in this engine; name a bundle")
-        else:
-            self._residents.check(work.bundle)
 
     async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         """Bring a bundle into every worker and pin it in host memory.
@@ -174,24 +150,15 @@ class VllmEngine:
             EngineError: It is not resident, or the engine died.
             CapacityError: No slot would be left for other bundles.
         """
-        self._residents.check(bundle)
-        await self._turns.pin(bundle.id)
-        try:
-            self._residents.check(bundle)  # it may have gone while this waited for a slot
-            await self._residents.hold_slot(bundle, held=True)
-        except BaseException:
-            self._turns.unpin(bundle.id)
-            raise
+        await self._admission.pin(bundle)
 
     async def unpin(self, bundle: ResidentBundle) -> None:
         """Let a bundle's slot go again; nothing happens where it is not pinned."""
-        if bundle in self._residents:
-            await self._residents.hold_slot(bundle, held=False)
-        self._turns.unpin(bundle.id)
+        await self._admission.unpin(bundle)
 
     async def unload(self, bundle: ResidentBundle) -> None:
         """Remove a bundle from every worker, from its own slot too; nothing happens where it is not loaded."""
-        self._turns.unpin(bundle.id)
+        self._admission.turns.unpin(bundle.id)
         await self._residents.unload(bundle)
 
     async def resident(self) -> frozenset[int]:

@@ -91,7 +91,7 @@ async def test_a_load_says_where_its_time_went_and_takes_turns_with_decoding(
     # Three bundles, two slots: the third waits for its turn and gets it.
     found = await asyncio.gather(*(answer(engine, work(bundle)) for bundle in (second, third)))
     assert all(tokens for tokens, _ in found)
-    assert engine._turns.waiting == 0
+    assert engine._admission.turns.waiting == 0
     await running
     for bundle in (first, second, third):
         await engine.unload(bundle)
@@ -254,11 +254,11 @@ async def test_a_worker_itself_checks_what_it_loads(engine: Any, new_bundle: New
 
 
 async def test_where_the_base_is_denied_the_front_end_refuses_it(engine: Any) -> None:
-    engine._deny_base = True
+    engine._admission.deny_base = True
     try:
         with pytest.raises(RefusedError, match="the base model is denied"):
             await answer(engine, work(None))
         with pytest.raises(RefusedError, match="the base model is denied"):
             await engine.score(work(None), [(1,)])
     finally:
-        engine._deny_base = False
+        engine._admission.deny_base = False
