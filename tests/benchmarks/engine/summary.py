@@ -8,7 +8,6 @@ Copies numbers out of the single files, computes none. What has not been measure
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "trainer"))  # for `common`, which all benchmarks share
 
-from common.output import write_json
+from common.output import read_json, write_json
 from measuring.picture import draw
 
 RESULTS = Path(__file__).resolve().parents[3] / "docs" / "benchmarks" / "engine"
@@ -26,7 +25,7 @@ RATIOS = ("decode_vs_base", "prefill_vs_base", "decode_vs_lora", "prefill_vs_lor
 
 def gather(folder: Path) -> dict[str, Any]:
     """Return the summary of what is in a folder of results: everything by device, of which one was measured so far."""
-    found = {name: _read(folder / f"{name}.json") for name in FILES}
+    found = {name: read_json(folder / f"{name}.json") for name in FILES}
     residency, start = found["residency"], found["start"]
     cpu = {
         **{ratio: _by_rank(found["throughput"].get("points", []), ratio) for ratio in RATIOS},
@@ -50,13 +49,6 @@ def _by_rank(points: Sequence[dict[str, Any]], ratio: str) -> dict[str, dict[str
         if ratio in point["ratios"]:
             found.setdefault(str(point["rank"]), {})[str(point["bundles"])] = point["ratios"][ratio]
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from common.output import write_json
+from common.output import read_json, write_json
 from fusing.table import markdown as fusion_table
 from tables.results import headline
 from tables.results import markdown as task_table
@@ -44,7 +44,7 @@ FUSION = ("seconds", "forget_gap_nats_max", "retain_change_nats")
 
 def gather(folder: Path) -> dict[str, Any]:
     """Return the summary of what is in a folder of results."""
-    found = {name: _read(folder / f"{name}.json") for name in FILES}
+    found = {name: read_json(folder / f"{name}.json") for name in FILES}
     return {
         "step_speedup": found["step"].get("step_speedup"),
         "peak_memory_ratio": found["memory"].get("peak_memory_ratio"),
@@ -64,7 +64,7 @@ def page(folder: Path) -> str:
     """Return the results as a Markdown page."""
     parts = [HEAD]
     for name, title in TITLES.items():
-        record = _read(folder / f"{name}.json")
+        record = read_json(folder / f"{name}.json")
         if record:
             parts += [f"## {title}\n", f"    {record['command']}\n", _machine(record["machine"]), _body(name, record)]
     return "\n".join(parts)
@@ -85,11 +85,6 @@ def _body(name: str, record: Mapping[str, Any]) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     where = machine.get("gpu") or f"{machine.get('cores')} cores of {machine.get('processor')}"
     return f"Machine: {where}, {machine.get('memory_gib')} GiB, torch {machine.get('torch')}.\n"
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

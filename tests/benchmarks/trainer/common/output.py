@@ -19,6 +19,14 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     path.write_text(json.dumps(rounded(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a record, empty where there is none yet."""
+    if not path.exists():
+        return {}
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
 def command_line(script: str, arguments: Sequence[str], folder: str = "trainer") -> str:
     """Return the line that made a result; of a machine's own folders only the last name stays."""
     shown = [Path(part).name if Path(part).is_absolute() else part for part in arguments]
