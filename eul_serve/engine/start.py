@@ -107,7 +107,7 @@ def vllm_arguments(settings: EngineSettings) -> dict[str, Any]:
 
 
 def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
-    """Refuse settings under which a request could see another bundle's work.
+    """Refuse settings under which a request could see another bundle's work, or go without its own.
 
     Args:
         config: vLLM's configuration.
@@ -125,6 +125,13 @@ def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
             raise EngineError(f"{name} is on, and keeps no bundles apart; turn it off")
     if config.lora_config is None:
         raise EngineError("adapters are off in vLLM, so no bundle can be applied")
+    # A pass of the compiler until vLLM 0.31; of mixtures of experts, where data parallelism is on too.
+    passes = getattr(config.compilation_config, "pass_config", None)
+    if getattr(passes, "enable_sp", False) or config.parallel_config.use_sequence_parallel_moe:
+        raise EngineError(
+            "sequence parallelism is on, and gives each device a part of a batch's rows, where bundles stand behind all "
+            "of them; turn it off"
+        )
 
 
 def check_device(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed

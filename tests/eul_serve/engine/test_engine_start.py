@@ -113,8 +113,13 @@ def test_a_layer_for_no_module_or_of_another_width_is_refused() -> None:
         _check_module(layers, "model.layers.0.mlp", layer)
 
 
-def parallel(data: int = 1, pipeline: int = 1) -> SimpleNamespace:
-    return SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=pipeline)
+def parallel(data: int = 1, pipeline: int = 1, *, sequence: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=pipeline, use_sequence_parallel_moe=sequence)
+
+
+def passes(**settings: bool) -> SimpleNamespace:
+    """vLLM's settings of the compiler; `enable_sp` is among them until 0.31."""
+    return SimpleNamespace(pass_config=SimpleNamespace(**settings))
 
 
 def test_workers_on_a_cpu_get_equal_shares_of_its_cores() -> None:
@@ -130,6 +135,8 @@ def test_workers_on_a_cpu_get_equal_shares_of_its_cores() -> None:
         ({"kv_transfer_config": object()}, "external KV connector is on"),
         ({"parallel_config": parallel(data=2)}, "data parallelism is on"),
         ({"lora_config": None}, "adapters are off"),
+        ({"compilation_config": passes(enable_sp=True)}, "sequence parallelism is on"),
+        ({"parallel_config": parallel(sequence=True)}, "sequence parallelism is on"),
     ],
 )
 def test_settings_that_break_isolation_are_refused(change: dict[str, Any], message: str) -> None:
@@ -137,8 +144,10 @@ def test_settings_that_break_isolation_are_refused(change: dict[str, Any], messa
         "speculative_config": None,
         "kv_transfer_config": None,
         "parallel_config": parallel(),
+        "compilation_config": passes(),
         "lora_config": object(),
     }
+    check_isolation(SimpleNamespace(**{**config, "compilation_config": passes(enable_sp=False)}))
     check_isolation(SimpleNamespace(**config))
     with pytest.raises(EngineError, match=message):
         check_isolation(SimpleNamespace(**{**config, **change}))
