@@ -129,7 +129,7 @@ def check_isolation(config: Any) -> None:  # noqa: ANN401  # vLLM is not typed
     passes = getattr(config.compilation_config, "pass_config", None)
     if getattr(passes, "enable_sp", False) or config.parallel_config.use_sequence_parallel_moe:
         raise EngineError(
-            "sequence parallelism is on, and gives each device a part of a batch's rows, where bundles stand behind all "
+            "sequence parallelism is on, and gives each device a part of the rows, where bundles stand behind all "
             "of them; turn it off"
         )
 
