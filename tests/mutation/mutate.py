@@ -137,7 +137,13 @@ def main() -> int:
     parser.add_argument("package", help="folder under trainer/eul_trainer")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="write the result here")
-    parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name has this text")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="mutants whose name has this text; may be given again",
+    )
     parser.add_argument("tests", nargs="*", help="arguments for pytest, after --")
     chosen = parser.parse_args()
     known: dict[str, Any] = tomllib.loads((HERE / "survivors.toml").read_text(encoding="utf-8"))[chosen.package]
@@ -150,7 +156,9 @@ def main() -> int:
             return 1
         reach = Reach.read(noted)
     warm_up(reach.modules)
-    cases = [case for case in cases_of(chosen.package) if chosen.only in case.name]
+    cases = [
+        case for case in cases_of(chosen.package) if not chosen.only or any(text in case.name for text in chosen.only)
+    ]
     started = time.perf_counter()
     with ThreadPoolExecutor(chosen.jobs) as pool:
         ways = [(case, reach.tests(case.file, case.mutant.line)) for case in cases]
