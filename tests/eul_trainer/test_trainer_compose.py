@@ -156,7 +156,9 @@ def test_the_command_writes_a_composite_that_names_both(
     words = ["compose", "--model", tiny_model, "--bundle", bundle, "--adapter", adapter, "--forget", rows,
              "--retain", kept, "--out", tmp_path / "out", "--limit", 9, "--retain-limit", 9, "--json"]  # fmt: skip
     assert run([str(word) for word in words]) == 0
-    told = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert captured.err == ""
     made = read_bundle(tmp_path / "out")
     assert told["revision"] == made.revision
     assert set(told["losses"]) == {"alice", "rows to keep"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import click
 
 from eul_trainer.cli import options
 from eul_trainer.cli.main import emit
+from eul_trainer.cli.progress import progress
 
 
 @click.command(name="compose")
@@ -68,6 +70,7 @@ def command(
           --retain acme-test.jsonl --out acme
     """  # noqa: D301  # click reads the backspace as: leave the lines as they are
     from eul_trainer.compose.compose import Limits, compose
+    from eul_trainer.compose.recall import MODELS
     from eul_trainer.output.directory import check_output
     from eul_trainer.records import Fields, read_rows
 
@@ -76,7 +79,13 @@ def command(
     fields = Fields(prompt=prompt_field, completion=completion_field)
     sets = [read_rows(path, fields) for path in forget]
     kept = [] if retain is None else read_rows(retain, fields)
-    made, found = compose(model, bundle, adapter, sets, kept, out, limits, device)
+    parts = (len(sets) + bool(kept)) * MODELS
+    with progress("measure", parts, as_json) as advance:
+        done = count(1)
+        made, found = compose(
+            model, bundle, adapter, sets, kept, out, limits, device=device,
+            tell=lambda under, rows: advance(next(done), f"{rows}, {under.replace('_', '-')}"),
+        )  # fmt: skip
     if as_json:
         losses = {name: asdict(recall) for name, recall in found.items()}
         emit({"path": str(made.path), "revision": made.revision, "losses": losses})

@@ -12,7 +12,7 @@ from eul_serve.format import Bundle, read_bundle
 from eul_serve.format.composite import composite_of
 from eul_trainer.compose.fine_tune import read_peft_lora
 from eul_trainer.compose.package import write_composite
-from eul_trainer.compose.recall import Recall, measure
+from eul_trainer.compose.recall import Recall, Tell, measure, silent
 from eul_trainer.model.load import load_model
 from eul_trainer.records import Row, digest_rows
 
@@ -30,9 +30,9 @@ class Limits:
     """Most nats by which the bundle may raise the fine-tune's loss on rows to keep."""
 
     def __post_init__(self) -> None:
-        for name in ("brought_back", "disturbed"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"--limit {name}: expected 0 nats or more, found {getattr(self, name)}")
+        for option, limit in (("--limit", self.brought_back), ("--retain-limit", self.disturbed)):
+            if not 0 <= limit < math.inf:
+                raise InputError(f"{option}: expected 0 nats or more, found {limit}")
 
 
 def compose(
@@ -43,7 +43,9 @@ def compose(
     retain: Sequence[Row],
     out: Path,
     limits: Limits,
+    *,
     device: str = "cpu",
+    tell: Tell = silent,
 ) -> tuple[Bundle, dict[str, Recall]]:
     """Measure a bundle with a fine-tune beside it, and write the composite if it passes.
 
@@ -56,6 +58,7 @@ def compose(
         out: Directory to write.
         limits: What is refused.
         device: Where to compute.
+        tell: Told after each set of rows under each of the four models.
 
     Returns:
         The composite, and what was measured by request (and `rows to keep`).
@@ -71,7 +74,7 @@ def compose(
     if composite_of(bundle.manifest) is not None:
         raise InputError(f"bundle {str(bundle_dir)!r}: a composite already; name the bundle that it was made of")
     sets = {**_by_request(bundle, forget), **({RETAIN: retain} if retain else {})}
-    found = measure(loaded, bundle, fine_tune, sets)
+    found = measure(loaded, bundle, fine_tune, sets, tell)
     _check(found, limits)
     return write_composite(out, bundle, fine_tune, found, asdict(limits)), found
 

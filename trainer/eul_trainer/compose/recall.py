@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from eul_serve.format import Bundle
 from eul_trainer.compose.fine_tune import FineTune
@@ -49,9 +50,19 @@ class Recall:
 
 Sets = Mapping[str, Sequence[Row]]
 """Rows by name: a request's id, or `rows to keep`."""
+Tell = Callable[[str, str], None]
+"""Told of a model and a set of rows that it was measured on."""
+MODELS = 4
+"""Base, bundle, fine-tune, and both."""
 
 
-def measure(model: LoadedModel, bundle: Bundle, fine_tune: FineTune, sets: Sets) -> dict[str, Recall]:
+def silent(model: str, rows: str) -> None:
+    """Tell nobody."""
+
+
+def measure(
+    model: LoadedModel, bundle: Bundle, fine_tune: FineTune, sets: Sets, tell: Tell = silent
+) -> dict[str, Recall]:
     """Measure sets of rows. The model holds bundle and fine-tune afterwards.
 
     Args:
@@ -59,6 +70,7 @@ def measure(model: LoadedModel, bundle: Bundle, fine_tune: FineTune, sets: Sets)
         bundle: The bundle.
         fine_tune: The fine-tune.
         sets: Rows by name.
+        tell: Told after each set under each of the four models.
 
     Returns:
         Losses by name.
@@ -72,27 +84,20 @@ def measure(model: LoadedModel, bundle: Bundle, fine_tune: FineTune, sets: Sets)
     modules = fine_tune.find(model.network)  # before the bundle wraps some of them
     stack = BundleStack(model, [(_ON, bundle)])
     found = {}
-    for change in ("base", "fine_tune"):
-        if change == "fine_tune":
+    for names in (("base", "bundle"), ("fine_tune", "both")):
+        if "fine_tune" in names:
             fine_tune.add_to(modules)
-        for name in (None, _ON):
-            with stack.on(name):
-                found[change, name] = _losses(model, examples)
-    return {
-        name: Recall(
-            base=found["base", None][name],
-            bundle=found["base", _ON][name],
-            fine_tune=found["fine_tune", None][name],
-            both=found["fine_tune", _ON][name],
-        )
-        for name in sets
-    }
+        for name, on in zip(names, (None, _ON), strict=True):
+            with stack.on(on):
+                found[name] = _losses(model, examples, partial(tell, name))
+    return {name: Recall(**{model_name: losses[name] for model_name, losses in found.items()}) for name in sets}
 
 
-def _losses(model: LoadedModel, sets: Mapping[str, Sequence[Example]]) -> dict[str, float]:
+def _losses(model: LoadedModel, sets: Mapping[str, Sequence[Example]], tell: Callable[[str], None]) -> dict[str, float]:
     """Return the mean answer loss of every set, nats."""
     means = {}
     for name, examples in sets.items():
         losses = row_losses(Runner(model, examples), examples)
         means[name] = sum(losses) / len(losses)
+        tell(name)
     return means
