@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from eul_trainer.fusion.job import Job
 from eul_trainer.fusion.members import Member
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import RetainMoments
+from eul_trainer.moments.gram import PackedGram
 
 MakeMember = Callable[..., Member]
 MODULE = "model.layers.0.mlp"
@@ -76,6 +78,41 @@ def test_moments_of_version_2_tell_the_same(make_member: MakeMember) -> None:
     before = replace(member, statistics=replace(member.statistics, moments=old))
     for mine, other in zip(spread_of(before, MODULE), spread_of(member, MODULE), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-3)
+
+
+def test_draws_are_those_that_a_revision_always_had(make_member: MakeMember) -> None:
+    """A fusion that is made again, or loses a request, must come out to the bit as it did: the law written out."""
+    member = make_member(1, keep="units")
+    mean, variance = spread_of(member, MODULE)
+    seed = int.from_bytes(hashlib.sha256(f"{member.revision} {MODULE}".encode()).digest()[:7], "big")
+    noise = torch.randn(192, len(mean), generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(draws(member, MODULE), mean + noise * variance.sqrt())
+
+
+def test_small_variances_of_version_2_are_kept_and_rounding_below_none_is_zero(make_member: MakeMember) -> None:
+    member = make_member(1, keep="full")
+    assert member.statistics is not None
+    found = member.statistics.moments[MODULE]
+    assert found.mean is not None
+    squares = torch.cat([torch.full_like(found.mean, 4.25), torch.ones(1)])
+    squares[0] = 3.9  # less than the mean's own square, by rounding
+    mean = torch.full_like(found.mean, 2.0)
+    old = replace(found, mean=mean, variance=None, inputs=PackedGram.of(torch.diag(squares)))
+    moments = {**member.statistics.moments, MODULE: old}
+    before = replace(member, statistics=replace(member.statistics, moments=moments))
+    _, variance = spread_of(before, MODULE)
+    assert variance[0] == 0.0
+    torch.testing.assert_close(variance[1:], torch.full_like(mean[1:], 0.25))
+
+
+@pytest.mark.parametrize("missing", [{"variance": None}, {"mean": None}, {"mean": None, "variance": None}])
+def test_half_of_the_moments_is_none(make_member: MakeMember, missing: dict[str, None]) -> None:
+    for keep in ("units", "full") if "mean" in missing else ("units",):
+        member = make_member(1, keep=keep)
+        assert member.statistics is not None
+        moments = {path: replace(found, **missing) for path, found in member.statistics.moments.items()}
+        with pytest.raises(InputError, match="no means and variances"):
+            spread_of(replace(member, statistics=replace(member.statistics, moments=moments)), MODULE)
 
 
 def test_layers_without_them_are_refused_in_words(job: Job) -> None:
