@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from eul_serve.engine.blocks import describe_blocks
 from eul_serve.engine.bundle_model import BundleModel, CompositeModel, SlotWeights, WarmUpModel
 from eul_serve.engine.compat import (
     LoRAMapping,
@@ -78,7 +79,7 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
             InputError: The model's blocks have no module whose output is the feed-forward output.
         """
         if not self.layers and not missing_prefixes(self.model):
-            raise InputError(f"model {type(self.model).__name__}: {_describe_blocks(self.model)}")
+            raise InputError(f"model {type(self.model).__name__}: {describe_blocks(self.model)}")
 
     def create_dummy_lora(self, lora_id: int, rank: int, embedding_modules: object = None) -> LoRAModel:
         """Return a warm-up adapter of the highest rank, all zero."""
@@ -184,14 +185,3 @@ def _without(mapping: LoRAMapping, hidden: set[int]) -> LoRAMapping:
         index_mapping=tuple(0 if id in hidden else id for id in mapping.index_mapping),
         prompt_mapping=tuple(0 if id in hidden else id for id in mapping.prompt_mapping),
     )
-
-
-def _describe_blocks(model: torch.nn.Module) -> str:
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) and len(list(module[0].children())) > 1:
-            parts = ", ".join(name for name, _ in module[0].named_children())
-            return (
-                "expected blocks with one module whose output is the feed-forward output (mlp, feed_forward or ffn), "
-                f"found {type(module[0]).__name__} with {parts}; this model cannot be served with unlearning layers"
-            )
-    return "expected a decoder made of blocks, found none; this model cannot be served with unlearning layers"

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from eul_serve.engine.base import ChatMessage
+from eul_serve.engine.blocks import describe_blocks
 from eul_serve.engine.environment import environment, share_cores
 from eul_serve.engine.manager import _check_module
-from eul_serve.engine.model_manager import _describe_blocks
 from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
@@ -100,8 +100,8 @@ def test_a_llama_is_accepted(tiny_model: Path) -> None:
 def test_blocks_without_a_feed_forward_module_are_described() -> None:
     block = nn.ModuleDict({"attention": nn.Linear(2, 2), "fc1": nn.Linear(2, 2), "fc2": nn.Linear(2, 2)})
     model = nn.ModuleDict({"layers": nn.ModuleList([block, block])})
-    assert "found ModuleDict with attention, fc1, fc2" in _describe_blocks(model)
-    assert "found none" in _describe_blocks(nn.Linear(2, 2))
+    assert "found ModuleDict with attention, fc1, fc2" in describe_blocks(model)
+    assert "found none" in describe_blocks(nn.Linear(2, 2))
 
 
 def test_a_layer_for_no_module_or_of_another_width_is_refused() -> None:
