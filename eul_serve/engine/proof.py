@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from eul_serve.engine.base import ResidentBundle, Work
+from eul_serve.engine.checks import check_workers
 from eul_serve.engine.llm import RunningLlm
 from eul_serve.engine.probe import ProbeDirectory, compare, make_probe
 from eul_serve.engine.requests import Requests
 from eul_serve.engine.residents import Residents
 from eul_serve.engine.settings import EngineSettings
-from eul_serve.engine.start import check_workers
 
 _ID = 2**30
 _TOKENS = (0, 1, 2)

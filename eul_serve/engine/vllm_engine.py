@@ -8,13 +8,14 @@ from contextlib import aclosing
 
 from eul_serve.engine.admission import Admission
 from eul_serve.engine.base import EngineInfo, Piece, Prompt, ResidentBundle, Work
+from eul_serve.engine.checks import check_model
 from eul_serve.engine.llm import RunningLlm
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.proof import prove
 from eul_serve.engine.requests import Requests
 from eul_serve.engine.residents import Residents
 from eul_serve.engine.settings import EngineSettings
-from eul_serve.engine.start import check_model, create_llm
+from eul_serve.engine.start import create_llm
 from eul_serve.engine.turns import Turns
 from eul_serve.format import fingerprint
 

@@ -14,13 +14,14 @@ from torch import nn
 
 from eul_serve.engine.base import ChatMessage
 from eul_serve.engine.blocks import describe_blocks
+from eul_serve.engine.checks import MANAGER, check_device, check_isolation, check_model, check_report
 from eul_serve.engine.environment import environment, share_cores
 from eul_serve.engine.manager import _check_module
 from eul_serve.engine.plugin import PLUGIN_VERSION, register
 from eul_serve.engine.probe import ARCHITECTURES, Probe, ProbeDirectory, compare, make_probe
 from eul_serve.engine.prompts import Prompts
 from eul_serve.engine.settings import EngineSettings, WorkerSettings
-from eul_serve.engine.start import MANAGER, check_device, check_isolation, check_model, check_report, create_llm
+from eul_serve.engine.start import create_llm
 from eul_serve.errors import BundleMismatchError, EngineError, InputError
 from eul_serve.format import fingerprint
 from eul_serve.format.weights import LayerWeights
