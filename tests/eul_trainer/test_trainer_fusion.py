@@ -25,6 +25,7 @@ from eul_trainer.fusion.heal import drift
 from eul_trainer.fusion.hooks import attached
 from eul_trainer.fusion.limit import WEIGHTS
 from eul_trainer.fusion.members import Member, collect
+from eul_trainer.fusion.methods import METHODS
 from eul_trainer.fusion.reader import read_store
 from eul_trainer.fusion.retained import Retained, spread, worst
 from eul_trainer.fusion.revoke import revoke
@@ -451,6 +452,10 @@ def test_what_cannot_be_fused_says_why(
         (FuseSettings(method="regression", rho=1.0), "--rho: not read by --method regression; .*--method concat"),
         (FuseSettings(method="compress", shrink=0.5), "--shrink: .*or use --method regression"),
         (FuseSettings(rank=4), "--rank: not read by --method concat.*--method compress or --method distil"),
+        (
+            FuseSettings(method="regression", seed=3, rank=4, rho=1.0, gate_slope=1.0, energy=0.5, distil_steps=9),
+            "^--distil-steps: not read by --method regression; leave it out, or use --method distil$",
+        ),
         (FuseSettings(retain_limit=0.1), "--retain-limit: needs retained rows"),
         (FuseSettings(heal_steps=1), "--heal-steps: needs retained rows"),
         (FuseSettings(rho=0.1, retain_limit=0.1), "--retain-limit: needs retained rows"),
@@ -464,6 +469,14 @@ def test_a_setting_without_effect_is_refused(
         prepare(members, settings, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"--retain: .*together with --retain-weight"):
         prepare(members, REGRESSION, kept)  # type: ignore[arg-type]
+
+
+def test_what_each_method_reads_needs_and_can_be_written_as() -> None:
+    """The table of docs/reference/cli-eul-train.md."""
+    assert {name for name, method in METHODS.items() if method.inputs} == {"regression", "distil"}
+    assert {name for name, method in METHODS.items() if method.own_units} == {"concat", "gate"}
+    assert {name for name, method in METHODS.items() if not method.written} == {"gate"}
+    assert {name for name, method in METHODS.items() if method.retain != "optional"} == {"regression"}
 
 
 def test_another_base_model_is_refused(layers: Path, data: Path, other_model: Path, tmp_path: Path) -> None:

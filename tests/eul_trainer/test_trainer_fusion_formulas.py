@@ -561,6 +561,8 @@ def test_a_covariance_that_is_none_is_made_one() -> None:
     wrong = torch.tensor([[1.0, 0.0], [0.0, -0.5]], dtype=torch.float64)
     root = Normal(mean=torch.zeros(2, dtype=torch.float64), covariance=wrong).root()
     torch.testing.assert_close(root @ root.T, torch.diag(torch.tensor([1.0, 0.0]).double()), atol=1e-4, rtol=0)
+    larger = Normal(mean=torch.zeros(2, dtype=torch.float64), covariance=4 * wrong).root()
+    torch.testing.assert_close(larger @ larger.T, torch.diag(torch.tensor([4.0, 0.0]).double()), atol=1e-3, rtol=0)
 
 
 def test_the_distillation_loss_is_the_relative_error_on_draws(make_member: MakeMember) -> None:

@@ -108,6 +108,9 @@ def test_layers_from_other_seeds_are_averaged_by_nobody(make_layer: MakeLayer, t
     paths = [layer.path for layer in layers]
     with pytest.raises(BundleMismatchError, match=r"one D, found the seeds 0, 1; train them with one --init-seed"):
         fuse(paths, tmp_path / "no", FuseSettings(method="regression"))
+    far = [make_layer(tmp_path / f"far{seed}", seed, init_seed=seed).path for seed in (8, 1)]
+    with pytest.raises(BundleMismatchError, match="found the seeds 1, 8;"):  # a set has 8 before 1
+        fuse(far, tmp_path / "no", FuseSettings(method="regression"))
     fused = fuse(paths, tmp_path / "out", FuseSettings())
     assert sorted(str(one.init_seed) for one in members_of(fused)) == ["0", "1"]
     with pytest.raises(BundleMismatchError, match="found the seeds 0, 1"):  # a fused bundle remembers them

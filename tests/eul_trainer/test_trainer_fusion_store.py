@@ -373,3 +373,94 @@ def test_a_low_rank_gram_has_no_negative_parts(fused: Bundle) -> None:
             entries.append(replace(entry, statistics=replace(entry.statistics, moments=moments)))
         with pytest.raises(BundleFormatError, match="expected no negative value"):
             read_store(with_file(fused, dump_store(replace(store, entries=entries))))
+
+
+@pytest.mark.parametrize("part", ["values", "remainder"])
+def test_one_negative_part_of_a_low_rank_gram_is_enough(part: str, fused: Bundle) -> None:
+    store, entries = store_of(collect([fused]), retain=False), []
+    for entry in store.entries:
+        moments = {}
+        for module, found in entry.statistics.moments.items():
+            assert found.inputs is not None
+            low = LowRankGram.of(found.inputs.dense(), 2)
+            wrong = getattr(low, part).abs() + 1
+            wrong[0] = -1
+            moments[module] = replace(found, inputs=replace(low, **{part: wrong}))
+        entries.append(replace(entry, statistics=replace(entry.statistics, moments=moments)))
+    with pytest.raises(BundleFormatError, match="expected no negative value"):
+        read_store(with_file(fused, dump_store(replace(store, entries=entries))))
+
+
+def test_one_negative_variance_is_enough(fused: Bundle) -> None:
+    content = (fused.path / FILE).read_bytes()
+    tensors = safetensors.torch.load(content)
+    tensors[f"1.{MODULE}.variance"][2] = -1e-6
+    with pytest.raises(BundleFormatError, match=r"mlp\.variance': expected no negative value"):
+        read_store(with_file(fused, repacked(content, tensors)))
+
+
+def test_a_small_negative_gram_is_no_rounding(fused: Bundle) -> None:
+    """How much may be rounding goes by the Gram's own size: here all of it is below zero."""
+    content = (fused.path / FILE).read_bytes()
+    tensors = safetensors.torch.load(content)
+    tensors[f"retain.{MODULE}.units"] = PackedGram.of(-1e-7 * torch.eye(6)).values
+    with pytest.raises(BundleFormatError, match="expected a second moment"):
+        read_store(with_file(fused, repacked(content, tensors)))
+
+
+def test_rounding_goes_by_the_trace_whatever_the_signs(fused: Bundle) -> None:
+    """A Gram of rank one whose entries add up to nothing, rounded to float32; and one that is all zero."""
+    content = (fused.path / FILE).read_bytes()
+    tensors = safetensors.torch.load(content)
+    row = torch.tensor([[1e3, -1e3 / 3, 1e3 / 7, -1e3 / 11, 1e3 / 13, 0.0]])
+    row[0, 5] = -row.sum()
+    tensors[f"retain.{MODULE}.units"] = PackedGram.of(row.T @ row).values
+    assert read_store(with_file(fused, repacked(content, tensors))) is not None
+    tensors[f"retain.{MODULE}.units"] = torch.zeros(21)
+    assert read_store(with_file(fused, repacked(content, tensors))) is not None
+
+
+def test_a_layer_of_more_units_than_a_block_holds_is_read_again(make_layer: MakeLayer, tmp_path: Path) -> None:
+    """64 tokens allow blocks of 16: the Gram of 20 units has two."""
+    layer = make_layer(tmp_path / "wide", 3, rank=20, tokens=64)
+    (member,) = collect([layer])
+    assert member.statistics is not None
+    units = member.statistics.moments[MODULE].units
+    assert units[:16, 16:].abs().max() == 0
+    assert units[:16, :16].abs().max() > 0
+    assert units[16:, 16:].abs().max() > 0
+    found = read_store(layer)
+    assert found is not None
+    torch.testing.assert_close(found.entries[0].statistics.moments[MODULE].units, units, rtol=0, atol=0)
+
+
+def test_a_member_without_a_revision_is_refused_and_null_is_one(fused: Bundle) -> None:
+    content = (fused.path / FILE).read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    members = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["fusion"])["members"]
+    tensors = safetensors.torch.load(content)
+    null = [{**member, "revision": None} for member in members]
+    assert read_store(with_file(fused, repacked(content, tensors, members=null))) is not None
+    del members[0]["revision"]
+    with pytest.raises(BundleFormatError, match="members: expected id, data, tokens"):
+        read_store(with_file(fused, repacked(content, tensors, members=members)))
+
+
+def test_symmetry_of_version_1_goes_by_the_largest_number(fused: Bundle) -> None:
+    store = store_of(collect([fused]))
+    plain = [replace(one, init_seed=None) for one in store.entries]
+    content = old_version(replace(store, entries=plain))
+    tensors = safetensors.torch.load(content)
+    name = f"retain.{MODULE}"
+    large = torch.diag(torch.tensor([1000.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    for wrong, fits in ((5e-3, True), (2e-1, False)):  # 1e-5 of the largest number is 1e-2
+        tensors[name] = large.clone()
+        tensors[name][0, 1] = wrong
+        bundle = with_file(fused, repacked(content, tensors))
+        if fits:
+            assert read_store(bundle) is not None
+        else:
+            with pytest.raises(BundleFormatError, match="expected a symmetric matrix"):
+                read_store(bundle)
+    tensors[name] = torch.zeros(6, 6)
+    assert read_store(with_file(fused, repacked(content, tensors))) is not None
