@@ -672,3 +672,32 @@ def test_distillation_brings_a_small_layer_nearer(make_member: MakeMember) -> No
     assert error < 0.9 * before
     assert found.down.shape == (4, 8)
     assert not found.down.requires_grad
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "rho": (0.0, 1e6), "crosstalk": (0.0, 1e6), "retain_limit": (1e-6, 100.0), "calibration_rows": (1, 100_000),
+    "retain_weight": (0.0, 1e6), "shrink": (0.0, 1.0), "heal_steps": (0, 10_000), "heal_rate": (1e-8, 1.0),
+    "heal_anchor": (0.0, 1e6), "rank": (1, 4096), "energy": (0.01, 1.0), "distil_steps": (0, 100_000),
+    "gate_slope": (1e-3, 1e3), "seed": (0, 2**31 - 1),
+}  # fmt: skip
+"""What each setting may be, as its message says; ridge is above 0 and at most 1."""
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_setting_ends_where_its_message_says(name: str) -> None:
+    low, high = BOUNDS[name]
+    for value in (low, high):
+        assert getattr(FuseSettings(**{name: value}), name) == value  # type: ignore[arg-type]
+    step = 1 if isinstance(low, int) else 1e-6 * high
+    first, last = (f"{bound:.8f}".rstrip("0").rstrip(".") for bound in (low, high))
+    words = f"--{name.replace('_', '-')}: expected {first} to {last}, found"
+    for value in (low - min(step, low / 2 or 1), high + step):
+        with pytest.raises(InputError, match=words):
+            FuseSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_the_size_of_the_retain_gram_is_divided_out() -> None:
+    grams, maps = [torch.eye(3), 2 * torch.eye(3)], [torch.ones(2, 3), -torch.ones(2, 3)]
+    retain = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+    settings = FuseSettings(method="regression", retain_weight=1.0)
+    torch.testing.assert_close(regress(grams, maps, settings, retain), regress(grams, maps, settings, 1e-6 * retain))

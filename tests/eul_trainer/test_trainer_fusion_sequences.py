@@ -129,7 +129,7 @@ def test_a_layer_on_top_of_others_needs_them(make_layer: MakeLayer, tmp_path: Pa
     with pytest.raises(InputError, match=f"'r2': its layer was trained on top of {below[1].revision}, which is not"):
         fuse([below[0].path, above.path], tmp_path / "no", FuseSettings())
     fused = fuse([layer.path for layer in (*below, above)], tmp_path / "out", FuseSettings())
-    with pytest.raises(InputError, match=r"the layers of r2 were trained on top of it.*--request r2\) and train"):
+    with pytest.raises(InputError, match=r"^--request 'r1': the layers of r2 were trained .*--request r2\) and train"):
         revoke(fused.path, ["r1"], tmp_path / "no")
     assert not (tmp_path / "no").exists()
     assert revoke(fused.path, ["r2"], tmp_path / "lower").manifest.request_ids == {"r0", "r1"}
@@ -143,7 +143,7 @@ def test_revoking_what_is_not_there_or_all_there_is(thirty: list[Path], tmp_path
     fused = fuse(thirty[:2], tmp_path / "out", FuseSettings())
     with pytest.raises(InputError, match=r"'nobody': not in the bundle, which has r[01], r[01]"):
         revoke(fused.path, ["nobody"], tmp_path / "rest")
-    with pytest.raises(InputError, match="no other request"):
+    with pytest.raises(InputError, match=r"^--request 'r0': the bundle has no other request"):
         revoke(fused.path, ["r0", "r1"], tmp_path / "rest")
     assert not (tmp_path / "rest").exists()
 

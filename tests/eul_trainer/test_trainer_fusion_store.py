@@ -16,12 +16,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eul_serve.errors import BundleFormatError
+from eul_serve.errors import BundleFormatError, InputError
 from eul_serve.format import Bundle, describe_files, read_bundle
 from eul_serve.format.weights import load_layers
 from eul_trainer.fusion.fuse import fuse
 from eul_trainer.fusion.members import Member, collect
 from eul_trainer.fusion.reader import read_store
+from eul_trainer.fusion.revoke import revoke
 from eul_trainer.fusion.settings import FuseSettings
 from eul_trainer.fusion.store import Entry, RetainMoments, Store, dump_store
 from eul_trainer.moments.gram import LowRankGram, PackedGram, block_diagonal_of, packed_length
@@ -464,3 +465,51 @@ def test_symmetry_of_version_1_goes_by_the_largest_number(fused: Bundle) -> None
                 read_store(bundle)
     tensors[name] = torch.zeros(6, 6)
     assert read_store(with_file(fused, repacked(content, tensors))) is not None
+
+
+@pytest.fixture
+def three(make_layer: MakeLayer, tmp_path: Path) -> Callable[..., Bundle]:
+    """Factory of a fused bundle of layers with retained moments, whose record of the fusion has other facts."""
+    layers = [make_layer(tmp_path / f"layer{seed}", seed, tokens=64 + seed) for seed in (0, 1, 2)]
+
+    def make(name: str, count: int = 3, drop: str = "", **facts: Any) -> Bundle:
+        bundle = fuse([layer.path for layer in layers[:count]], tmp_path / name, FuseSettings())
+        recorded = {**bundle.manifest.settings["fusion"], **facts}
+        recorded.pop(drop, None)
+        content = dump_store(store_of(collect([bundle])))
+        (bundle.path / FILE).write_bytes(content)
+        manifest = replace(bundle.manifest, artifacts=describe_files({FILE: content}), settings={"fusion": recorded})
+        (bundle.path / "manifest.json").write_bytes(manifest.to_bytes())
+        return read_bundle(bundle.path)
+
+    return make
+
+
+def up_of(bundle: Bundle) -> torch.Tensor:
+    return load_layers(bundle)[MODULE].up
+
+
+def test_a_bundle_from_before_crosstalk_is_revoked_without_it(three: Callable[..., Bundle], tmp_path: Path) -> None:
+    kinds: dict[str, dict[str, Any]] = {
+        "old": {"drop": "crosstalk"}, "none": {"crosstalk": 0.0}, "some": {"crosstalk": 1.0}
+    }  # fmt: skip
+    weights = {
+        name: up_of(revoke(three(name, **facts).path, ["r2"], tmp_path / f"{name}-rest"))
+        for name, facts in kinds.items()
+    }
+    assert torch.equal(weights["old"], weights["none"])
+    assert not torch.allclose(weights["old"], weights["some"], rtol=1e-3)
+
+
+def test_a_healed_bundle_of_two_needs_no_model_to_lose_one(three: Callable[..., Bundle], tmp_path: Path) -> None:
+    left = revoke(three("pair", 2, heal_steps=3).path, ["r1"], tmp_path / "left")
+    assert left.manifest.request_ids == {"r0"}
+    with pytest.raises(InputError, match="needed to revoke from a healed bundle"):
+        revoke(three("healed", 3, heal_steps=3).path, ["r1"], tmp_path / "no")
+
+
+def test_what_is_known_of_the_retained_rows_stays_on_record(three: Callable[..., Bundle], tmp_path: Path) -> None:
+    facts = {"retain_data": "sha256:" + 64 * "7", "retain_tokens": 99}
+    rest = revoke(three("known", **facts).path, ["r2"], tmp_path / "rest")
+    found = rest.manifest.settings["fusion"]
+    assert {name: found[name] for name in facts} == facts
