@@ -33,7 +33,7 @@ from eul_trainer.fusion.normal import Normal, forgotten, kept
 from eul_trainer.fusion.regression import fuse as regression
 from eul_trainer.fusion.regression import regress
 from eul_trainer.fusion.retained import spread
-from eul_trainer.fusion.settings import FuseSettings
+from eul_trainer.fusion.settings import RHO, FuseSettings
 from eul_trainer.fusion.solve import resolve_up, solve
 from eul_trainer.fusion.store import RetainMoments
 from eul_trainer.moments.gating import gate_of
@@ -701,3 +701,20 @@ def test_the_size_of_the_retain_gram_is_divided_out() -> None:
     retain = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
     settings = FuseSettings(method="regression", retain_weight=1.0)
     torch.testing.assert_close(regress(grams, maps, settings, retain), regress(grams, maps, settings, 1e-6 * retain))
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    """docs/reference/cli-eul-train.md names them; a fusion that is made again must come out as it did."""
+    found = FuseSettings()
+    assert (found.method, found.ridge, found.rho, found.crosstalk, found.keep_energy) == (
+        "concat",
+        1e-4,
+        None,
+        0.3,
+        True,
+    )
+    assert (found.retain_limit, found.calibration_rows, found.rho_blocks, found.seed) == (None, 64, "", 0)
+    assert (found.heal_steps, found.heal_rate, found.heal_anchor) == (0, 1e-3, 1.0)
+    assert (found.shrink, found.retain_weight, found.gate_slope) == (1.0, 0.0, 3.0)
+    assert (found.rank, found.energy, found.distil_steps) == (None, 0.99, 200)
+    assert RHO == 10.0
