@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(arguments).results
     summary = gather(folder)
     write_json(folder / "summary.json", summary)
-    draw(summary["cpu"], folder / "throughput.svg")
+    if summary["cpu"]["decode_vs_base"]:
+        draw(summary["cpu"], folder / "throughput.svg")
     return 0
 
 
