@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from eul_serve import __version__
+from eul_serve.cli.engine_options import DEFAULT_CAPACITY, DEFAULT_SLOTS
 from eul_serve.cli.health import command as health
 from eul_serve.cli.serve import command as serve
 from eul_serve.cli.serve import serve_settings
@@ -177,6 +178,7 @@ def test_defaults_are_those_of_the_command(render: Render) -> None:
     arguments = server(render())["args"]
     options = parsed(serve, arguments)
     defaults = {option.name: option.default for option in serve.params}
+    defaults |= {"slots": DEFAULT_SLOTS, "capacity": DEFAULT_CAPACITY}  # which a memory budget may set instead
     places = {"model", "registry", "policy", "cache", "listen", "metrics_listen", "insecure"}
     given = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments} - places
     assert {name: options[name] for name in given} == {name: defaults[name] for name in given}
