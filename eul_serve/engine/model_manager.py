@@ -152,7 +152,7 @@ class BundleModelManager(LRUCacheLoRAModelManager):  # type: ignore[misc]  # vLL
         elif self._last_rows != (mapping, slots):
             self._set_rows(mapping, slots)
             hidden = {id for id in slots if id is not None and self._is_hidden(id)}
-            self._last_mapping = None  # else vLLM keeps the old slots where the adapters are the same
+            self._last_mapping = None  # 0.26 to 0.33 look at the slots by themselves; nothing here rests on it
             super().set_adapter_mapping(_without(mapping, hidden))
             self._last_rows = (mapping, slots)
 
