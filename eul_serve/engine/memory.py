@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eul_serve.engine.settings import RANKS
+from eul_serve.engine.settings import held_rank
 from eul_serve.errors import InputError
 from eul_serve.format.fingerprint import read_model_config
 
@@ -34,8 +34,7 @@ def bundle_bytes(model: Path, rank: int, dtype: str, pipeline_parallel: int = 1)
     """
     config = read_model_config(model)
     blocks, width = (_size(model, config, name) for name in ("num_hidden_layers", "hidden_size"))
-    held = next((allowed for allowed in RANKS if allowed >= rank), rank)
-    return -(-blocks // pipeline_parallel) * held * (2 * width + 1) * ITEM_BYTES[dtype]
+    return -(-blocks // pipeline_parallel) * held_rank(rank) * (2 * width + 1) * ITEM_BYTES[dtype]
 
 
 def _size(model: Path, config: dict[str, Any], name: str) -> int:

@@ -14,6 +14,11 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 DTYPES = ("float32", "bfloat16", "float16")
 
 
+def held_rank(rank: int) -> int:
+    """Return the lowest maximum rank of vLLM that holds a rank; the rank itself where none does."""
+    return next((allowed for allowed in RANKS if allowed >= rank), rank)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """How to start the engine."""
@@ -77,7 +82,7 @@ class EngineSettings:
     @property
     def vllm_rank(self) -> int:
         """The lowest maximum rank of vLLM that holds `max_rank`."""
-        return next(rank for rank in RANKS if rank >= self.max_rank)
+        return held_rank(self.max_rank)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ import click
 import torch
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, rounded, write_json
+from common.output import command_line, deliver
 from measuring.divergence import Parting, Tokens, greedy, partings
 
 import eul_serve.peft
@@ -132,9 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bundle_minus_base_points": 100 * (systems["bundle"]["share"] - systems["base"]["share"]),
         "answers_changed_by_the_bundle": sum(a != b for a, b in zip(answers["base"], answers["bundle"], strict=True)),
     }
-    if chosen.out is not None:
-        write_json(chosen.out / "bfloat16.json", record)
-    click.echo(json.dumps(rounded(record), indent=1))
+    deliver(record, chosen.out, "bfloat16")
     return 0
 
 

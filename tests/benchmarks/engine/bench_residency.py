@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
@@ -30,7 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))  # for the tests' rand
 import click
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, rounded, write_json
+from common.output import command_line, deliver
 from measuring.load import pick
 from measuring.stored import Shape, ask, fresh, hollow_model, place, serving, throughput
 
@@ -149,9 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **stored,
         "load_wide": wide,
     }
-    if chosen.out is not None:
-        write_json(chosen.out / "residency.json", record)
-    sys.stdout.write(json.dumps(rounded(record), indent=1) + "\n")
+    deliver(record, chosen.out, "residency")
     return 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ import click
 import psutil
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, rounded, write_json
+from common.output import command_line, deliver, rounded
 from measuring.engines import OFF, Setup, running
 from measuring.load import Traffic, measure
 from measuring.stored import Shape, ask, fresh, place, serving
@@ -137,9 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "start": starts(chosen),
         "memory_per_bundle": grown,
     }
-    if chosen.out is not None:
-        write_json(chosen.out / "start.json", record)
-    sys.stdout.write(json.dumps(rounded(record), indent=1) + "\n")
+    deliver(record, chosen.out, "start")
     return 0
 
 

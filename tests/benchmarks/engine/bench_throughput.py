@@ -30,7 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))  # for the tests' rand
 import click
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, rounded, write_json
+from common.output import command_line, deliver, rounded
 from measuring.adapters import make_bundle, make_lora
 from measuring.engines import LORA, OFF, OURS, Setup, adapters, running
 from measuring.load import Found, Traffic, measure, pick, summary
@@ -139,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
     shown = sys.argv[1:] if arguments is None else arguments
     record = asyncio.run(run(chosen, command_line(Path(__file__).name, shown, "engine")))
-    if chosen.out:
-        write_json(chosen.out / "throughput.json", record)
-    sys.stdout.write(json.dumps(rounded(record), indent=1) + "\n")
+    deliver(record, chosen.out, "throughput")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write a record with its numbers rounded; what is not finite becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rounded(record), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def deliver(record: dict[str, Any], folder: Path | None, name: str) -> None:
+    """Print a record, and write it to a folder where one is given."""
+    if folder is not None:
+        write_json(folder / f"{name}.json", record)
+    sys.stdout.write(json.dumps(rounded(record), indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
