@@ -7,7 +7,8 @@
       NotFoundError         no such bundle, revision or alias                     exit 4   NOT_FOUND
       IdentityError         the caller is not known                               exit 5   UNAUTHENTICATED
       RefusedError          known caller, but policy or the registry says no      exit 5   PERMISSION_DENIED
-      CapacityError         no free slot, queue full, disk full                   exit 6   RESOURCE_EXHAUSTED
+      CapacityError         no free slot, disk full                               exit 6   RESOURCE_EXHAUSTED
+        BusyError           too much at this moment; the same may pass later      exit 6   RESOURCE_EXHAUSTED
       EngineError           the engine is dead, not live yet, or not ours         exit 7   UNAVAILABLE
 
 Every message names the value at fault, what is allowed, and the next step. The exit statuses are those of
@@ -61,9 +62,24 @@ class RefusedError(EulError):
 
 
 class CapacityError(EulError):
-    """No room: slots all pinned, queue full, or disk full."""
+    """No room: slots all pinned, or disk full."""
 
     exit_status = 6
+
+
+class BusyError(CapacityError):
+    """Too much at this moment: a quota is used up, or too many requests run or wait. The same may pass later."""
+
+    def __init__(self, message: str, limit: str = "", retry_seconds: float = 1.0) -> None:
+        """Say what is used up.
+
+        Args:
+            message: One line.
+            limit: Name of the limit, as a policy or an option calls it.
+            retry_seconds: Seconds after which it is worth to try again.
+        """
+        super().__init__(message)
+        self.limit, self.retry_seconds = limit, retry_seconds
 
 
 class EngineError(EulError):

@@ -43,6 +43,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--grace-seconds", type=float, default=30.0, show_default=True, help="For requests in flight at the end.")
 @click.option("--max-requests", type=int, default=256, show_default=True, help="Requests at once.")
 @click.option("--max-tenant-requests", type=int, default=128, show_default=True, help="Requests of a tenant at once.")
+@click.option("--queue-seconds", type=float, default=30.0, show_default=True, help="Longest wait for the engine.")
 @click.option("--key-file", type=_PATH, help="Key of the prefix cache's salts; random for this process by default.")
 @click.option("--tls-cert", type=_PATH, help="PEM certificate chain.")
 @click.option("--tls-key", type=_PATH, help="PEM private key.")
@@ -119,6 +120,7 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
         metrics_listen=Address.parse(options["metrics_listen"]),
         key_file=options["key_file"],
         limits=LeaseLimits(total=options["max_requests"], tenant=options["max_tenant_requests"]),
+        queue_seconds=options["queue_seconds"],
         poll_seconds=options["poll_seconds"],
         deadline_seconds=options["deadline_seconds"],
         grace_seconds=options["grace_seconds"],

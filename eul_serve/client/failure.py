@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Protocol, cast
 
 import grpc
+from google.rpc.error_details_pb2 import QuotaFailure, RetryInfo
+from google.rpc.status_pb2 import Status
 
 from eul_serve.errors import (
     BundleMismatchError,
+    BusyError,
     CapacityError,
     EngineError,
     EulError,
@@ -31,6 +34,7 @@ _KINDS: dict[grpc.StatusCode, type[EulError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: EngineError,
 }
 
+DETAILS_KEY = "grpc-status-details-bin"
 _NOISE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+ (Failed to connect to remote host: )?")
 """What grpc says before it comes to the point."""
 
@@ -42,7 +46,7 @@ class _Call(Protocol):
 
     def details(self) -> str | None: ...
 
-    def trailing_metadata(self) -> tuple[tuple[str, str], ...] | None: ...
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...] | None: ...
 
 
 @contextmanager
@@ -60,7 +64,19 @@ def rpc_errors(address: str) -> Iterator[None]:
     except grpc.RpcError as error:
         call = cast(_Call, error)
         code, details = call.code(), " ".join((call.details() or "").split())
-        raise _KINDS.get(code, EulError)(_message(address, code, details, _answered(call))) from error
+        message = _message(address, code, details, _answered(call))
+        raise _busy(call, message) or _KINDS.get(code, EulError)(message) from error
+
+
+def _busy(call: _Call, message: str) -> BusyError | None:
+    """Return the error of a refusal that passes by itself, with the time to wait; None for every other."""
+    for key, value in call.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            retry, quota = RetryInfo(), QuotaFailure()
+            if [detail for detail in Status.FromString(value).details if detail.Unpack(retry) or detail.Unpack(quota)]:
+                limit = quota.violations[0].subject if quota.violations else ""
+                return BusyError(message, limit, retry.retry_delay.ToMilliseconds() / 1000)
+    return None
 
 
 def _message(address: str, code: grpc.StatusCode, details: str, answered: bool) -> str:

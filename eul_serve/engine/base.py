@@ -102,6 +102,8 @@ class EngineInfo:
     """Bundles that can be in one batch."""
     capacity: int
     """Bundles kept in host memory."""
+    batch: int
+    """Requests that run at once; more would wait inside, first come first served."""
     dtype: str
     """dtype of the activations."""
     fine_tunes: bool = False

@@ -53,6 +53,7 @@ class VllmEngine:
             max_rank=settings.vllm_rank,
             slots=settings.slots,
             capacity=settings.capacity,
+            batch=settings.max_batch,
             dtype=settings.dtype,
             fine_tunes=settings.fine_tunes,
         )

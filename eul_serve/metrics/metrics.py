@@ -30,6 +30,7 @@ class Metrics:
             "eul_requests", "Finished calls by method and gRPC code.", ("method", "code"), registry=registry
         )
         self.in_flight = Gauge("eul_in_flight_requests", "Calls that run now.", registry=registry)
+        self.waiting = Gauge("eul_waiting_requests", "Calls that wait for the engine.", registry=registry)
         self.tokens = Counter("eul_tokens", "Tokens read and made.", ("kind",), registry=registry)
         self.denials = Counter("eul_policy_denials", "Calls that the policy refused.", ("reason",), registry=registry)
         self.policy_loads = Counter(
@@ -50,6 +51,12 @@ class Metrics:
             "From the call's arrival to its end.",
             ("method",),
             buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "eul_queue_duration_seconds",
+            "From a call's turn to wait for the engine to its place there.",
+            buckets=FIRST_TOKEN_BUCKETS,
             registry=registry,
         )
         self.first_token = Histogram(

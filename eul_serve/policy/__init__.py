@@ -2,7 +2,20 @@
 
 from eul_serve.policy.load import load_policy
 from eul_serve.policy.policy import Policy, hash_token
+from eul_serve.policy.quota import Quota
 from eul_serve.policy.rights import RIGHTS, Right
 from eul_serve.policy.tenant import BASE, REFUSAL, Base, Grant, TenantPolicy
 
-__all__ = ["BASE", "REFUSAL", "RIGHTS", "Base", "Grant", "Policy", "Right", "TenantPolicy", "hash_token", "load_policy"]
+__all__ = [
+    "BASE",
+    "REFUSAL",
+    "RIGHTS",
+    "Base",
+    "Grant",
+    "Policy",
+    "Quota",
+    "Right",
+    "TenantPolicy",
+    "hash_token",
+    "load_policy",
+]

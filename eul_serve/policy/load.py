@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_digest, check_name
 from eul_serve.format.digest import digest_bytes
 from eul_serve.policy.policy import Policy
+from eul_serve.policy.quota import PRIORITIES, Quota
 from eul_serve.policy.rights import RIGHTS, Right
 from eul_serve.policy.section import Section
 from eul_serve.policy.tenant import BASE, Base, Grant, TenantPolicy
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
+_MOST = 10**12
+"""Largest limit that a policy may set: far beyond any server, and exact in every reader of TOML."""
 
 
 def load_policy(path: Path, tokens: Path | None = None) -> Policy:
@@ -53,18 +58,23 @@ def _derived(section: Section) -> dict[str, str]:
 
 
 def _tenant(name: str, section: Section) -> TenantPolicy:
-    section.allow("base", "bundles", "default", "rights", "token_sha256")
+    section.allow("base", "bundles", "default", "rights", "token_sha256", *_LIMITS, "priority")
     section.parsed("name", lambda text: check_name(text, "tenant"), name)
     base = section.flag("base")
     bundles = tuple(section.parsed("bundles", _grant, text) for text in section.texts("bundles"))
     rights = frozenset(section.parsed("rights", _right, text) for text in section.texts("rights"))
     default = section.text("default")
     target = None if default is None else section.parsed("default", _adapter, default)
-    tenant = TenantPolicy(name=name, default=target, bundles=bundles, base=base, rights=rights)
+    tenant = TenantPolicy(name=name, default=target, bundles=bundles, base=base, rights=rights, quota=_quota(section))
     if not (target is None or (base if target is BASE else tenant.allows(target))):
         hint = "base = true" if target is BASE else f"bundles = [{default!r}]"
         raise InputError(f"{section.where}: default: {default!r} is not allowed to this tenant; add `{hint}`")
     return tenant
+
+
+def _quota(section: Section) -> Quota:
+    limits = {name: section.number(name, 1, _MOST) for name in _LIMITS}
+    return Quota(**limits, priority=section.number("priority", *PRIORITIES) or PRIORITIES[0])
 
 
 def _adapter(text: str) -> Reference | Base:
@@ -112,17 +122,21 @@ def _check_hash(digest: str, section: Section) -> None:
 
 def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str], derived: Mapping[str, str]) -> str:
     content: dict[str, object] = {
-        "tenants": {
-            tenant.name: {
-                "base": tenant.base,
-                "bundles": sorted({str(grant) for grant in tenant.bundles}),
-                "default": BASE.value if tenant.default is BASE else tenant.default and str(tenant.default),
-                "rights": sorted(tenant.rights),
-            }
-            for tenant in tenants.values()
-        },
+        "tenants": {tenant.name: _rules(tenant) for tenant in tenants.values()},
         "tokens": dict(holders),
     }
     if derived:
         content["derived_from"] = dict(derived)
     return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _rules(tenant: TenantPolicy) -> dict[str, object]:
+    """Return a tenant's rules in one fixed form; a quota only where it sets a limit."""
+    quota = {} if tenant.quota == Quota() else {"quota": asdict(tenant.quota)}
+    return {
+        "base": tenant.base,
+        "bundles": sorted({str(grant) for grant in tenant.bundles}),
+        "default": BASE.value if tenant.default is BASE else tenant.default and str(tenant.default),
+        "rights": sorted(tenant.rights),
+        **quota,
+    }

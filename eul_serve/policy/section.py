@@ -86,6 +86,15 @@ class Section:
             raise InputError(f"{self.where}: {key}: expected a string, found {value!r:.100}")
         return value
 
+    def number(self, key: str, least: int, most: int) -> int | None:
+        """Return a whole number in a range, None where it is missing."""
+        value = self.table.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InputError(f"{self.where}: {key}: expected a whole number, {least} to {most}, found {value!r:.100}")
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of strings, empty where it is missing."""
         value = self.table.get(key, [])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from eul_serve.errors import RefusedError
 from eul_serve.format import Reference, check_name
+from eul_serve.policy.quota import Quota
 from eul_serve.policy.rights import Right
 
 
@@ -81,6 +82,8 @@ class TenantPolicy:
     """Whether it may use the base model."""
     rights: frozenset[Right] = frozenset()
     """The rights that it has."""
+    quota: Quota = field(default_factory=Quota)
+    """How much of the server it may use."""
 
     def authorize(self, adapter: str) -> Reference | Base:
         """Return what a request's `adapter` means, where the tenant may use it.

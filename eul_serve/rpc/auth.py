@@ -14,7 +14,9 @@ import grpc.aio
 
 from eul_serve.errors import IdentityError
 from eul_serve.metrics import Metrics
+from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
+from eul_serve.rpc.details import trailers
 from eul_serve.rpc.status import code_of
 from eul_serve.swap.leases import Caller
 from eul_serve.swap.policy_source import PolicySource
@@ -56,15 +58,15 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
             tenant = policy.identify(token)
         except IdentityError as error:
             self._metrics.denials.labels(reason="identity").inc()
-            return _refusal(error)
+            return _refusal(error, request_id_of(call.invocation_metadata))
         assert token is not None, "the policy identifies nobody without a token"
         _caller.set(Caller(tenant=tenant, epoch=policy.epoch, token=token))
         return await continuation(call)
 
 
-def _refusal(error: IdentityError) -> grpc.RpcMethodHandler:
+def _refusal(error: IdentityError, request_id: str) -> grpc.RpcMethodHandler:
     async def refuse(requests: object, context: CallContext) -> None:
-        await context.abort(code_of(error), str(error))
+        await context.abort(code_of(error), str(error), trailers(error, str(error), request_id))
 
     # This kind of handler answers calls of every kind, and reads nothing of what the caller sent.
     return grpc.stream_stream_rpc_method_handler(refuse)

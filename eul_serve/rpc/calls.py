@@ -16,6 +16,7 @@ import grpc
 from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.context import CallContext, Metadata
+from eul_serve.rpc.details import trailers
 from eul_serve.rpc.status import code_of, text_of
 
 _log = logging.getLogger("eul_serve.rpc")
@@ -74,7 +75,8 @@ class Calls:
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(method=method, code=code.name).inc()
             self._metrics.request_seconds.labels(method=method).observe(time.monotonic() - started)
-        await context.abort(code, text_of(failure, request_id, self._deadline))
+        text = text_of(failure, request_id, self._deadline)
+        await context.abort(code, text, trailers(failure, text, request_id))
 
     def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:

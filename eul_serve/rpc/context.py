@@ -36,6 +36,6 @@ class CallContext(Protocol):
         """Send one message of a stream."""
         ...
 
-    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+    async def abort(self, code: grpc.StatusCode, details: str, trailing_metadata: Metadata) -> NoReturn:
         """End the call with a status; raises."""
         ...

@@ -77,12 +77,17 @@ class GenerationServicer(services.GenerationServiceServicer):
         labels = list(request.labels)
         check_labels(labels)
         prompt = convert.prompt_of(request.prompt)
-        ask = Ask(adapter=request.adapter, prompt=prompt, sampling=Sampling(max_tokens=1))
+        engine = self._runner.engine
+        # Each label is read behind the whole prompt, and counts like an answer of its length.
+        longest = max(len(engine.encode(label)) for label in labels)
+        sampling = Sampling(max_tokens=longest)
+        ask = Ask(adapter=request.adapter, prompt=prompt, sampling=sampling, readings=len(labels))
         async with self._runner.job(current_caller(), ask) as job:
-            engine, read = self._runner.engine, job.work.token_ids
+            read = job.work.token_ids
             continuations = [continuation(engine, prompt, read, label) for label in labels]
             check_length(len(read) + max(map(len, continuations)), engine.info.max_context)
             scores = await engine.score(job.work, continuations)
+            job.charge.used += sum(map(len, continuations))
         return convert.classify_response(labels, softmax(scores), job.revision, len(read))
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from eul_serve.engine.base import Engine, Piece, Prompt, ResidentBundle, Sampling, Work
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
-from eul_serve.policy import BASE, Right
+from eul_serve.policy import BASE, Right, TenantPolicy
 from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.validate import check_length, check_prompt, check_sampling, fit
 from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Caller, Leases
 from eul_serve.swap.residency import Residency
+from eul_serve.traffic import Charge, Line, Quotas
 
 BASE_REVISION = "base"
 
@@ -32,6 +33,20 @@ class Ask:
     """What the model reads."""
     sampling: Sampling
     """How to choose tokens."""
+    readings: int = 1
+    """How often the prompt is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What stands between the callers and the engine."""
+
+    leases: Leases
+    """Requests in flight."""
+    quotas: Quotas
+    """Requests and tokens by the minute."""
+    line: Line
+    """The line in front of the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,8 @@ class Job:
     """What the engine does."""
     revision: str
     """`sha256:<hex>`, or `base`."""
+    charge: Charge
+    """What it has used of its tenant's quota."""
 
 
 class Runner:
@@ -52,14 +69,14 @@ class Runner:
         engine: Engine,
         follower: Follower,
         residency: Residency,
-        leases: Leases,
+        traffic: Traffic,
         salter: Salter,
         metrics: Metrics,
     ) -> None:
         self.engine = engine
         self._follower = follower
         self._residency = residency
-        self._leases = leases
+        self._traffic = traffic
         self._salter = salter
         self._metrics = metrics
 
@@ -83,14 +100,16 @@ class Runner:
         for right in rights:
             caller.tenant.require(right)
         token_ids = self._read(ask)
-        self._metrics.tokens.labels(kind="prompt").inc(len(token_ids))
+        sampling = fit(ask.sampling, len(token_ids), self.engine.info.max_context)
+        tokens = ask.readings * (len(token_ids) + sampling.max_tokens)
         reference = target if target is not BASE else None
-        with self._leases.hold(caller, reference, rights):
-            if reference is None:
-                yield self._job(caller, ask, token_ids, None)
-            else:
-                async with self._resident(reference) as bundle:
-                    yield self._job(caller, ask, token_ids, bundle)
+        async with self._admitted(caller, reference, rights, tokens) as (charge, bundle):
+            charge.used = ask.readings * len(token_ids)
+            self._metrics.tokens.labels(kind="prompt").inc(len(token_ids))
+            revision = bundle.revision if bundle else BASE_REVISION
+            salt = self._salter.salt(caller.tenant.name, revision, caller.epoch)
+            work = Work(id=secrets.token_hex(8), token_ids=token_ids, bundle=bundle, salt=salt, sampling=sampling)
+            yield Job(work=work, revision=revision, charge=charge)
 
     async def pieces(self, job: Job, started: float) -> AsyncGenerator[Piece, None]:
         """Run a job on the engine; closing the iterator stops it.
@@ -112,14 +131,37 @@ class Runner:
                 elif count:
                     self._metrics.first_token.observe(now - started)
                 last = now if count else last
+                job.charge.used += count
                 self._metrics.tokens.labels(kind="completion").inc(count)
                 yield piece
 
     @asynccontextmanager
-    async def _resident(self, reference: Reference) -> AsyncIterator[ResidentBundle]:
-        entry = await self._follower.find(reference)
-        with self._residency.admit(entry) as bundle:
-            yield bundle
+    async def _admitted(
+        self, caller: Caller, reference: Reference | None, rights: frozenset[Right], tokens: int
+    ) -> AsyncIterator[tuple[Charge, ResidentBundle | None]]:
+        """Hold all that a request needs: its lease, its tokens, its place in the line, and its revision."""
+        tenant, traffic = caller.tenant, self._traffic
+        with traffic.leases.hold(caller, reference, rights), traffic.quotas.charge(tenant, tokens) as charge:
+            if reference is not None:
+                await self._follower.find(reference)  # no place at the engine is held while a bundle is loaded
+            async with self._place(tenant, tokens):
+                charge.counts = True
+                if reference is None:
+                    yield charge, None
+                else:  # pinned only now: whoever waits in the line runs on what is served when its turn comes
+                    entry = await self._follower.find(reference)
+                    with self._residency.admit(entry) as bundle:
+                        yield charge, bundle
+
+    @asynccontextmanager
+    async def _place(self, tenant: TenantPolicy, tokens: int) -> AsyncIterator[None]:
+        line, started = self._traffic.line, time.monotonic()
+        with self._metrics.waiting.track_inprogress():
+            stack = AsyncExitStack()
+            await stack.enter_async_context(line.place(tenant.name, tokens, tenant.quota.priority))
+        self._metrics.queue_seconds.observe(time.monotonic() - started)
+        async with stack:
+            yield
 
     def _read(self, ask: Ask) -> tuple[int, ...]:
         longest = self.engine.info.max_context
@@ -128,14 +170,3 @@ class Runner:
         token_ids = self.engine.encode(ask.prompt)
         check_length(len(token_ids), longest)
         return token_ids
-
-    def _job(self, caller: Caller, ask: Ask, token_ids: tuple[int, ...], bundle: ResidentBundle | None) -> Job:
-        revision = bundle.revision if bundle else BASE_REVISION
-        work = Work(
-            id=secrets.token_hex(8),
-            token_ids=token_ids,
-            bundle=bundle,
-            salt=self._salter.salt(caller.tenant.name, revision, caller.epoch),
-            sampling=fit(ask.sampling, len(token_ids), self.engine.info.max_context),
-        )
-        return Job(work=work, revision=revision)

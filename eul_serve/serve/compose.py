@@ -16,7 +16,7 @@ from eul_serve.rpc.auth import Authenticator
 from eul_serve.rpc.bundles import BundleServicer
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.generation import GenerationServicer
-from eul_serve.rpc.runner import Runner
+from eul_serve.rpc.runner import Runner, Traffic
 from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.server import GrpcServer
 from eul_serve.serve.key import server_key
@@ -26,6 +26,7 @@ from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
+from eul_serve.traffic import Line, LineLimits, Quotas
 
 _log = logging.getLogger("eul_serve.serve")
 
@@ -68,7 +69,9 @@ async def running(
     residency = Residency(engine, store, metrics)
     follower = Follower(policies, registry, residency, leases, metrics)
     calls = Calls(metrics, settings.deadline_seconds)
-    runner = Runner(engine, follower, residency, leases, salter, metrics)
+    line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
+    traffic = Traffic(leases=leases, quotas=Quotas(), line=line)
+    runner = Runner(engine, follower, residency, traffic, salter, metrics)
     server = GrpcServer(settings.transport, Authenticator(policies, metrics), settings.grace_seconds)
     port = await server.start(GenerationServicer(calls, runner), BundleServicer(calls, registry, residency))
     tasks: list[asyncio.Task[None]] = []

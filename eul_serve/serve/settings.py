@@ -33,6 +33,8 @@ class ServeSettings:
     """File with the key of the prefix cache's salts; None makes a random one for this process."""
     limits: LeaseLimits = field(default_factory=LeaseLimits)
     """How many requests run at once."""
+    queue_seconds: float = 30.0
+    """Longest wait for the engine in seconds; a request that would wait longer is refused when it comes."""
     poll_seconds: float = 1.0
     """Seconds between two looks at registry and policy."""
     deadline_seconds: float = 300.0
@@ -43,7 +45,7 @@ class ServeSettings:
     """File to write the bound addresses to, as JSON, when ready."""
 
     def __post_init__(self) -> None:
-        for name in ("poll_seconds", "deadline_seconds", "grace_seconds"):
+        for name in ("poll_seconds", "queue_seconds", "deadline_seconds", "grace_seconds"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise InputError(f"{name}: expected above 0 to 86400 seconds, found {getattr(self, name):g}")
         for name in ("total", "tenant"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
+from eul_serve.errors import BusyError, EulError, IdentityError, RefusedError
 from eul_serve.format import Reference
 from eul_serve.policy import Policy, Right, TenantPolicy
 
@@ -100,7 +100,7 @@ class Leases:
             The lease.
 
         Raises:
-            CapacityError: Too many requests are running.
+            BusyError: Too many requests are running.
             EulError: The lease was revoked; the reason that was given.
         """
         task = asyncio.current_task()
@@ -127,11 +127,15 @@ class Leases:
                 lease.revoke(error)
 
     def _check_room(self, caller: Caller) -> None:
-        name = caller.tenant.name
+        name, quota = caller.tenant.name, caller.tenant.quota
         own = sum(lease.caller.tenant.name == name for lease in self._open)
+        most = min(self._limits.tenant, quota.concurrent_requests or self._limits.tenant)
         for running, limit, whose in (
             (len(self._open), self._limits.total, "this server"),
-            (own, self._limits.tenant, f"tenant {name!r}"),
+            (own, most, f"tenant {name!r}"),
         ):
             if running >= limit:
-                raise CapacityError(f"{running} requests of {whose} are running, the limit is {limit}; try again later")
+                raise BusyError(
+                    f"{running} requests of {whose} are running, the limit is {limit}; try again later",
+                    "concurrent_requests",
+                )

@@ -14,7 +14,14 @@ class FakeEngine:
     """Answers every prompt with the head of the revision's digest, one word for each token."""
 
     def __init__(
-        self, fingerprint: str, *, capacity: int = 4, max_context: int = 64, step: float = 0.0, load_step: float = 0.0
+        self,
+        fingerprint: str,
+        *,
+        capacity: int = 4,
+        max_context: int = 64,
+        step: float = 0.0,
+        load_step: float = 0.0,
+        batch: int = 64,
     ) -> None:
         self._info = EngineInfo(
             model="fake",
@@ -23,6 +30,7 @@ class FakeEngine:
             max_rank=64,
             slots=capacity,
             capacity=capacity,
+            batch=batch,
             dtype="float32",
         )
         self.step = step

@@ -1,13 +1,15 @@
 """Bundles against adapters off and against vLLM's own LoRA, in one run: decode, prefill, and latencies, as ratios.
 
     python tests/benchmarks/engine/bench_throughput.py --model MODEL [--ranks 8 16 64] [--bundles 1 4 16 64] \
-        [--choice even] [--dtype float32] [--repeats 5] [--threads N] [--out docs/benchmarks/engine]
+        [--choice even zipf] [--dtype float32] [--repeats 5] [--threads N] [--out docs/benchmarks/engine]
 
 Three engines are alive at the same time: `eul serve`'s, vLLM's with its own LoRA layers on the same module (the down
 projection) and our plugin off, and vLLM's with adapters off. They take turns in a shuffled order, so that a busy
 machine slows all of them alike; the ratio of a round is taken within the round, and the headline is the median of the
 rounds. A round of decoding is --requests short prompts with 32 tokens each; a round of prefill is prompts of 256 tokens
 with one token each. With fewer bundles than requests, requests share them, in turns or by Zipf's law (--choice).
+
+The record is written after every point; points that a record of the same settings already has are not measured again.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "trainer"))  # for `common`, which all benchmarks share
 sys.path.append(str(Path(__file__).resolve().parents[3]))  # for the tests' random bundles
@@ -30,13 +32,22 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))  # for the tests' rand
 import click
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, deliver, rounded
+from common.output import command_line, deliver, read_json, rounded, write_json
 from measuring.adapters import make_bundle, make_lora
 from measuring.engines import LORA, OFF, OURS, Setup, adapters, running
 from measuring.load import Found, Traffic, measure, pick, summary
 
+SETTINGS = ("dtype", "requests", "answer", "prompts", "prompt", "repeats", "threads")
 FOLDERS = 4
 """Directories of each kind; adapters beyond that read one of them again, under an id and a slot of their own."""
+
+
+class Point(NamedTuple):
+    """One point of the table."""
+
+    choice: str
+    rank: int
+    bundles: int
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +55,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--ranks", type=int, nargs="+", default=[8, 16, 64])
     parser.add_argument("--bundles", type=int, nargs="+", default=[1, 4, 16, 64], help="in flight at the same time")
-    parser.add_argument("--choice", choices=["even", "zipf"], default="even")
+    parser.add_argument("--choice", choices=["even", "zipf"], nargs="+", default=["even"])
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--answer", type=int, default=32, help="tokens of an answer when decoding is measured")
     parser.add_argument("--prompts", type=int, default=16, help="prompts when prefill is measured")
@@ -58,51 +69,65 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 async def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Measure every point; each rank has engines of its own, beside the one with adapters off."""
+    """Measure every point that is missing; each rank has engines of its own, beside the one with adapters off."""
+    record = begun(chosen, command)
     setup = Setup(
         model=chosen.model, dtype=chosen.dtype, slots=max(chosen.bundles), requests=chosen.requests,
         threads=chosen.threads,
     )  # fmt: skip
-    points: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        async with running(setup, OFF, 8) as off:
-            for rank in chosen.ranks:
-                points += await measure_rank(chosen, setup, rank, off, Path(name).resolve() / str(rank))
-    return {
+    wanted = [points for rank in chosen.ranks if (points := missing(chosen, record, rank))]
+    if wanted:
+        with tempfile.TemporaryDirectory() as name:
+            async with running(setup, OFF, 8) as off:
+                for points in wanted:
+                    await measure_rank(chosen, setup, off, points, Path(name).resolve(), record)
+    return record
+
+
+def begun(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Return the record to go on with: what is there where its settings are the same, else an empty one."""
+    settings = {
         "what": "bundles against adapters off and vLLM's LoRA of the same rank on the down projection",
-        "command": command,
         "machine": describe_machine(),
-        "dtype": chosen.dtype,
-        "choice": chosen.choice,
-        "requests": chosen.requests,
-        "repeats": chosen.repeats,
-        "points": points,
+        **{name: getattr(chosen, name) for name in SETTINGS},
     }
+    old = {} if chosen.out is None else read_json(chosen.out / "throughput.json")
+    if {name: old.get(name) for name in settings} != settings:
+        old = {}
+    commands = [*old.get("commands", []), command]
+    return {**settings, "commands": list(dict.fromkeys(commands)), "points": old.get("points", [])}
+
+
+def missing(chosen: argparse.Namespace, record: dict[str, Any], rank: int) -> list[Point]:
+    """Return the points of a rank that are not measured yet."""
+    found = {Point(**{name: point[name] for name in Point._fields}) for point in record["points"]}
+    wanted = [Point(choice, rank, count) for count in chosen.bundles for choice in chosen.choice]
+    return [point for point in wanted if point not in found and (point.choice == "even" or point.bundles > 1)]
 
 
 async def measure_rank(
-    chosen: argparse.Namespace, setup: Setup, rank: int, off: Any, folder: Path
-) -> list[dict[str, Any]]:
-    """Return the points of one rank."""
-    kinds = [OURS] if chosen.without_lora else [OURS, LORA]
+    chosen: argparse.Namespace, setup: Setup, off: Any, points: list[Point], folder: Path, record: dict[str, Any]
+) -> None:
+    """Add points of one rank to the record, and write it after each."""
+    rank, kinds = points[0].rank, [OURS] if chosen.without_lora else [OURS, LORA]
     makers = {OURS: make_bundle, LORA: make_lora}
     folders = {
-        kind: [makers[kind](folder / kind / str(seed), setup.model, rank, seed) for seed in range(FOLDERS)]
+        kind: [makers[kind](folder / str(rank) / kind / str(seed), setup.model, rank, seed) for seed in range(FOLDERS)]
         for kind in kinds
     }
-    points = []
     async with AsyncExitStack() as stack:
         engines = {kind: await stack.enter_async_context(running(setup, kind, rank)) for kind in kinds} | {OFF: off}
-        for count in chosen.bundles:
-            held = {kind: adapters(folders[kind], count) for kind in kinds} | {OFF: []}
-            point = {"rank": rank, "bundles": count, **await measure_point(chosen, engines, held, f"{rank}-{count}")}
-            click.echo(json.dumps(rounded({"rank": rank, "bundles": count, **point["ratios"]})), err=True)
-            points.append(point)
-    return points
+        for point in points:
+            held = {kind: adapters(folders[kind], point.bundles) for kind in kinds} | {OFF: []}
+            found = point._asdict() | await measure_point(chosen, engines, held, point)
+            click.echo(json.dumps(rounded({**point._asdict(), **found["ratios"]})), err=True)
+            record["points"].append(found)
+            if chosen.out is not None:
+                write_json(chosen.out / "throughput.json", record)
 
 
 async def measure_point(
-    chosen: argparse.Namespace, engines: dict[str, Any], held: dict[str, list[Any]], name: str
+    chosen: argparse.Namespace, engines: dict[str, Any], held: dict[str, list[Any]], point: Point
 ) -> dict[str, Any]:
     """Return decode and prefill of every engine, and their ratios."""
     kinds = {
@@ -113,8 +138,9 @@ async def measure_point(
     for repeat in range(chosen.repeats + 1):
         for what, traffic in kinds.items():
             for engine in random.sample(sorted(engines), len(engines)):
-                picked = pick(held[engine], traffic.requests, chosen.choice, repeat)
-                result = await measure(engines[engine], traffic, picked, f"{name}-{what}-{engine}-{repeat}")
+                picked = pick(held[engine], traffic.requests, point.choice, repeat)
+                name = "-".join(map(str, (*point, what, engine, repeat)))
+                result = await measure(engines[engine], traffic, picked, name)
                 if repeat:  # the first round loads adapters and warms up
                     found[what][engine].append(result)
     ratios = {

@@ -26,9 +26,10 @@ RATIOS = ("decode_vs_base", "prefill_vs_base", "decode_vs_lora", "prefill_vs_lor
 def gather(folder: Path) -> dict[str, Any]:
     """Return the summary of what is in a folder of results: everything by device, of which one was measured so far."""
     found = {name: read_json(folder / f"{name}.json") for name in FILES}
-    residency, start = found["residency"], found["start"]
+    residency, start, points = found["residency"], found["start"], found["throughput"].get("points", [])
     cpu = {
-        **{ratio: _by_rank(found["throughput"].get("points", []), ratio) for ratio in RATIOS},
+        **{ratio: _by_rank(points, ratio) for ratio in RATIOS},
+        "zipf": {ratio: _by_rank(points, ratio, "zipf") for ratio in RATIOS},
         "stored_1000_vs_16": residency.get("stored_vs_slots"),
         "first_token_ms": residency.get("first_token_ms", {}),
         "load_ms": residency.get("load", {}).get("ms", {}),
@@ -37,16 +38,17 @@ def gather(folder: Path) -> dict[str, Any]:
         "memory_vs_weights": {rank: one["vs_weights"] for rank, one in start.get("memory_per_bundle", {}).items()},
         "bfloat16_bundle_minus_base_points": found["bfloat16"].get("bundle_minus_base_points"),
         "machine": {name: record["machine"] for name, record in found.items() if record},
-        "command": {name: record["command"] for name, record in found.items() if record},
+        "command": {name: record.get("command", record.get("commands")) for name, record in found.items() if record},
     }
     return {"cpu": cpu}
 
 
-def _by_rank(points: Sequence[dict[str, Any]], ratio: str) -> dict[str, dict[str, float]]:
-    """Return a ratio by rank, and in that by the number of bundles."""
+def _by_rank(points: Sequence[dict[str, Any]], ratio: str, choice: str = "even") -> dict[str, dict[str, float]]:
+    """Return a ratio by rank, and in that by the number of bundles in increasing order."""
+    points = sorted(points, key=lambda point: (point["rank"], point["bundles"]))
     found: dict[str, dict[str, float]] = {}
     for point in points:
-        if ratio in point["ratios"]:
+        if point["choice"] == choice and ratio in point["ratios"]:
             found.setdefault(str(point["rank"]), {})[str(point["bundles"])] = point["ratios"][ratio]
     return found
 

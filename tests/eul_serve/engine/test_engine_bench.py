@@ -21,7 +21,8 @@ def run(name: str, model: Path, out: Path, *words: object) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr[-2000:]
     record: dict[str, Any] = json.loads((out / f"{name}.json").read_text())
     assert json.dumps(record, indent=1) in done.stdout  # beside vLLM's messages
-    assert record["command"].startswith(f"python tests/benchmarks/engine/bench_{name}.py --model ")
+    for command in record.get("commands") or [record["command"]]:
+        assert command.startswith(f"python tests/benchmarks/engine/bench_{name}.py --model ")
     assert str(out) not in json.dumps(record)
     return record
 
@@ -43,11 +44,15 @@ def test_a_point_of_the_throughput_table(tiny_model: Path, tmp_path: Path) -> No
     assert [(point["rank"], point["bundles"]) for point in record["points"]] == [(8, 1), (8, 2)]
     names = {"decode_vs_base", "prefill_vs_base"}
     assert all(point["ratios"].keys() == names for point in record["points"])
+    # What is there is not measured again: no engine is started.
+    assert run("throughput", tiny_model, tmp_path, *few, "--repeats", 1, "--without-lora")["points"] == record["points"]
 
 
 def test_the_summary_copies_what_the_files_say(tmp_path: Path) -> None:
-    point = {"rank": 16, "bundles": 4, "ratios": {"decode_vs_base": 0.98, "prefill_vs_base": 0.99}}
-    (tmp_path / "throughput.json").write_text(json.dumps({"points": [point], "machine": {"cores": 2}, "command": "c"}))
+    point = {"choice": "even", "rank": 16, "bundles": 4, "ratios": {"decode_vs_base": 0.98, "prefill_vs_base": 0.99}}
+    (tmp_path / "throughput.json").write_text(
+        json.dumps({"points": [point], "machine": {"cores": 2}, "commands": ["c"]})
+    )
     subprocess.run([sys.executable, str(FOLDER / "summary.py"), "--results", str(tmp_path)], check=True, timeout=60)
     found = json.loads((tmp_path / "summary.json").read_text())["cpu"]
     assert found["decode_vs_base"] == {"16": {"4": 0.98}}

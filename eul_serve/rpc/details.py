@@ -1,0 +1,94 @@
+"""What a refusal tells a program: `google.rpc` details beside the code and the line for people.
+
+Every status has an ErrorInfo with a reason of a closed set. What passes by itself has a RetryInfo, and gRPC's own
+push-back for clients that retry; a used-up quota has a QuotaFailure; a bad field has a BadRequest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from eul_serve.errors import (
+    BundleFormatError,
+    BundleMismatchError,
+    BusyError,
+    CapacityError,
+    EngineError,
+    IdentityError,
+    InputError,
+    NotFoundError,
+    RefusedError,
+)
+from eul_serve.rpc.context import Metadata
+from eul_serve.rpc.status import code_of
+
+DOMAIN = "eul-serve"
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+_REASONS: dict[type[BaseException], str] = {
+    InputError: "INVALID_REQUEST",
+    BundleFormatError: "INVALID_BUNDLE",
+    BundleMismatchError: "OTHER_BASE_MODEL",
+    NotFoundError: "NOT_FOUND",
+    IdentityError: "UNKNOWN_CALLER",
+    RefusedError: "REFUSED_BY_POLICY",
+    BusyError: "BUSY",
+    CapacityError: "NO_ROOM",
+    EngineError: "NOT_SERVED_NOW",
+    TimeoutError: "TOOK_TOO_LONG",
+}
+_FIELD = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
+"""How our messages about a field of a request begin."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the ErrorInfo reason of an error; INTERNAL for everything that is not in the table."""
+    return next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), "INTERNAL")
+
+
+def trailers(error: BaseException, text: str, request_id: str) -> Metadata:
+    """Return the trailing metadata of a refusal.
+
+    Args:
+        error: What went wrong.
+        text: What the caller reads; no detail says more than this.
+        request_id: Id of the call.
+
+    Returns:
+        The request id, the details, and where it is worth to try again, the milliseconds until then.
+    """
+    status = Status(code=code_of(error).value[0], message=text)
+    for detail in _details(error, text, request_id):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    found = [("x-request-id", request_id), (DETAILS_KEY, status.SerializeToString())]
+    if isinstance(error, CapacityError):  # -1: there is no use in trying again
+        wait = max(1, round(error.retry_seconds * 1000)) if isinstance(error, BusyError) else -1
+        found.append((PUSHBACK_KEY, str(wait)))
+    return tuple(found)
+
+
+def _details(error: BaseException, text: str, request_id: str) -> Iterator[Message]:
+    yield ErrorInfo(reason=reason_of(error), domain=DOMAIN)
+    yield RequestInfo(request_id=request_id)
+    if isinstance(error, BusyError):
+        yield RetryInfo(retry_delay=_duration(error.retry_seconds))
+        yield QuotaFailure(violations=[QuotaFailure.Violation(subject=error.limit, description=text)])
+    if isinstance(error, InputError) and (field := _FIELD.match(text)):
+        violation = BadRequest.FieldViolation(field=field[1], description=text[field.end() :])
+        yield BadRequest(field_violations=[violation])
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(max(1, round(seconds * 1000)))
+    return duration
