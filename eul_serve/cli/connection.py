@@ -38,6 +38,8 @@ def connection_options(function: _F) -> _F:
         click.option("--token-file", type=click.Path(path_type=Path), help="File that holds the bearer token."),
         click.option("--tls", is_flag=True, help="Encrypt, trusting the system's authorities."),
         click.option("--ca-cert", type=click.Path(path_type=Path), help="Encrypt, trusting the authority in this PEM."),
+        click.option("--client-cert", type=click.Path(path_type=Path), help="PEM of our own certificate."),
+        click.option("--client-key", type=click.Path(path_type=Path), help="PEM of its private key."),
         click.option("--insecure", is_flag=True, help="Let the token go to another machine in plaintext."),
         click.option("--timeout", type=float, default=300.0, show_default=True, help="Longest wait in seconds."),
     )
@@ -52,6 +54,8 @@ def connect(
     token_file: Path | None,
     tls: bool,
     ca_cert: Path | None,
+    client_cert: Path | None,
+    client_key: Path | None,
     insecure: bool,
     timeout: float,
 ) -> Client:
@@ -63,6 +67,8 @@ def connect(
         token_file: File that holds it instead.
         tls: Whether to encrypt.
         ca_cert: PEM of the authority to trust.
+        client_cert: PEM of our own certificate.
+        client_key: PEM of its private key.
         insecure: Whether a token may leave this machine in plaintext.
         timeout: Longest wait in seconds.
 
@@ -80,6 +86,13 @@ def connect(
     if not timeout > 0:
         raise InputError(f"--timeout: expected above 0 seconds, found {timeout:g}")
     settings = Settings(
-        address=server, token=token, tls=tls, ca_certificate=ca_cert, insecure=insecure, timeout_seconds=timeout
+        address=server,
+        token=token,
+        tls=tls,
+        ca_certificate=ca_cert,
+        certificate=client_cert,
+        key=client_key,
+        insecure=insecure,
+        timeout_seconds=timeout,
     )
     return Client(server, token, settings=settings)

@@ -47,6 +47,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--key-file", type=_PATH, help="Key of the prefix cache's salts; random for this process by default.")
 @click.option("--tls-cert", type=_PATH, help="PEM certificate chain.")
 @click.option("--tls-key", type=_PATH, help="PEM private key.")
+@click.option("--tls-client-ca", type=_PATH, help="PEM of authorities; clients need a certificate of theirs.")
 @click.option("--insecure", is_flag=True, help="Allow plaintext beyond this machine.")
 @click.option("--ready-file", type=_PATH, help="File to write the addresses to, as JSON, when ready.")
 @json_option
@@ -102,7 +103,7 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
     Raises:
         InputError: One is not acceptable.
     """
-    from eul_serve.rpc.server import TransportSettings
+    from eul_serve.rpc.transport import TransportSettings
     from eul_serve.serve.settings import ServeSettings
     from eul_serve.swap.leases import LeaseLimits
 
@@ -115,6 +116,7 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
             listen=Address.parse(options["listen"]),
             certificate=options["tls_cert"],
             key=options["tls_key"],
+            client_ca=options["tls_client_ca"],
             insecure=options["insecure"],
         ),
         metrics_listen=Address.parse(options["metrics_listen"]),

@@ -1,7 +1,21 @@
 """A typed client of a server; needs neither torch, vllm nor the server's code."""
 
-from eul_serve.client.answers import Answer, BundleAlias, Classification, Part, Usage
-from eul_serve.client.client import Client, Settings
+from eul_serve.client.aio import AsyncClient
+from eul_serve.client.answers import Answer, BundleAlias, Choice, Classification, Part, Usage
+from eul_serve.client.client import Client
+from eul_serve.client.settings import Retries, Settings
 from eul_serve.client.token import read_token
 
-__all__ = ["Answer", "BundleAlias", "Classification", "Client", "Part", "Settings", "Usage", "read_token"]
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "BundleAlias",
+    "Choice",
+    "Classification",
+    "Client",
+    "Part",
+    "Retries",
+    "Settings",
+    "Usage",
+    "read_token",
+]

@@ -27,6 +27,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of several answers."""
+
+    text: str
+    """The text."""
+    finish_reason: str | None
+    """stop or length."""
+    token_ids: tuple[int, ...]
+    """The tokens."""
+    logprobs: tuple[float, ...]
+    """Their log-probabilities in nats, where asked for."""
+
+    @classmethod
+    def of(cls, message: pb.Choice) -> Choice:
+        """Read the message."""
+        return cls(**_choice(message))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A piece of a streamed answer."""
 
@@ -43,10 +62,17 @@ class Part:
     logprobs: tuple[float, ...]
     """Their log-probabilities in nats, where asked for."""
 
+    choice: int
+    """Which of several answers it is a piece of, from 0."""
+    prompt_token_ids: tuple[int, ...]
+    """The prompt's tokens, where asked for; in the first piece."""
+    prompt_logprobs: tuple[float, ...]
+    """Log-probabilities in nats of the prompt's tokens from the second on, where asked for."""
+
     @classmethod
     def of(cls, message: pb.GenerateStreamResponse) -> Part:
         """Read the message."""
-        return cls(**_values(message))
+        return cls(**_values(message), choice=message.choice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +92,17 @@ class Answer:
     logprobs: tuple[float, ...]
     """Their log-probabilities in nats, where asked for."""
 
+    others: tuple[Choice, ...]
+    """The answers after the first, where several were asked for."""
+    prompt_token_ids: tuple[int, ...]
+    """The prompt's tokens, where asked for."""
+    prompt_logprobs: tuple[float, ...]
+    """Log-probabilities in nats of the prompt's tokens from the second on, where asked for."""
+
     @classmethod
     def of(cls, message: pb.GenerateResponse) -> Answer:
         """Read the message."""
-        return cls(**_values(message))
+        return cls(**_values(message), others=tuple(Choice.of(one) for one in message.others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +154,18 @@ class BundleAlias:
 def _values(message: pb.GenerateResponse | pb.GenerateStreamResponse) -> dict[str, Any]:
     """Return the fields that a whole answer and a piece of one have in common."""
     return {
-        "text": message.text,
+        **_choice(message),
         "revision": message.revision,
-        "finish_reason": _REASONS.get(message.finish_reason),
         "usage": Usage.of(message.usage),
+        "prompt_token_ids": tuple(message.prompt_token_ids),
+        "prompt_logprobs": tuple(message.prompt_logprobs),
+    }
+
+
+def _choice(message: pb.Choice | pb.GenerateResponse | pb.GenerateStreamResponse) -> dict[str, Any]:
+    return {
+        "text": message.text,
+        "finish_reason": _REASONS.get(message.finish_reason),
         "token_ids": tuple(message.token_ids),
         "logprobs": tuple(message.logprobs),
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,16 @@ class ChatMessage:
 
 Prompt = str | tuple[ChatMessage, ...] | tuple[int, ...]
 """A prompt: plain text, chat messages, or token ids."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """What an answer must look like; a right that a policy must grant."""
+
+    kind: Literal["choice", "regex", "json_schema", "grammar"]
+    """What the texts are."""
+    texts: tuple[str, ...]
+    """The choices, or the one expression, schema or grammar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +49,17 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """Texts that end the answer."""
     logprobs: bool = False
-    """Return each chosen token's log-probability; a right that a policy must grant."""
+    """Return each chosen token's log-probability; a right, as is everything below."""
+    samples: int = 1
+    """Answers to make, 1 or more."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens, by token."""
+    allowed_tokens: tuple[int, ...] = ()
+    """The only tokens that may be chosen; none are all."""
+    constraint: Constraint | None = None
+    """What the answer must look like."""
+    prompt_logprobs: bool = False
+    """Return the log-probabilities of the prompt's tokens, from the second on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +103,11 @@ class Piece:
     logprobs: tuple[float, ...] = ()
     """Their log-probabilities in nats, where asked for."""
     finish_reason: str | None = None
-    """stop, length or abort in the last piece."""
+    """stop, length or abort in the answer's last piece."""
+    choice: int = 0
+    """Which of several answers it belongs to, from 0."""
+    prompt_logprobs: tuple[float, ...] = ()
+    """Log-probabilities of the prompt's tokens in nats, where asked for; once, with the first piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager
 from vllm.model_executor.models import ModelRegistry
 from vllm.model_executor.models.utils import PPMissingLayer
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.triton_utils import HAS_TRITON
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "LoRAModel",
     "LoRARequest",
     "SamplingParams",
+    "StructuredOutputsParams",
     "VllmConfig",
     "agree",
     "count_unfinished",

@@ -7,8 +7,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from eul_serve.engine.base import Piece, Sampling, Work
-from eul_serve.engine.compat import SamplingParams, delta_outputs, final_outputs, make_prompt
+from eul_serve.engine.base import Constraint, Piece, Sampling, Work
+from eul_serve.engine.compat import (
+    SamplingParams,
+    StructuredOutputsParams,
+    delta_outputs,
+    final_outputs,
+    make_prompt,
+)
 from eul_serve.engine.llm import RunningLlm
 from eul_serve.engine.residents import adapter_of
 from eul_serve.errors import EngineError, EulError, InputError
@@ -41,8 +47,12 @@ class Requests:
         """
         params = _sampling_params(work.sampling, self._max_context - len(work.token_ids))
         async with aclosing(self._run(work, work.token_ids, params, work.id)) as outputs:
+            first = True
             async for output in outputs:
-                yield _piece(output.outputs[0])
+                told = _prompt_logprobs(output, work.token_ids) if first and work.sampling.prompt_logprobs else ()
+                first = False
+                for number, one in enumerate(output.outputs):
+                    yield _piece(one, () if number else told)
 
     async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
         """Return the summed log-probability in nats of each continuation after the prompt.
@@ -119,6 +129,7 @@ class Requests:
 
 def _sampling_params(sampling: Sampling, room: int) -> SamplingParams:
     return SamplingParams(
+        n=sampling.samples,
         max_tokens=min(sampling.max_tokens, room),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -126,11 +137,28 @@ def _sampling_params(sampling: Sampling, room: int) -> SamplingParams:
         seed=sampling.seed,
         stop=list(sampling.stop),
         logprobs=0 if sampling.logprobs else None,
+        prompt_logprobs=0 if sampling.prompt_logprobs else None,
+        logit_bias=dict(sampling.logit_bias) or None,
+        allowed_token_ids=list(sampling.allowed_tokens) or None,
+        structured_outputs=None if sampling.constraint is None else _structured(sampling.constraint),
         output_kind=delta_outputs(),
     )
 
 
-def _piece(output: Any) -> Piece:  # noqa: ANN401  # vLLM is not typed
+def _structured(constraint: Constraint) -> StructuredOutputsParams:
+    texts = list(constraint.texts)
+    if constraint.kind == "choice":
+        return StructuredOutputsParams(choice=texts)
+    return StructuredOutputsParams(**{constraint.kind.removesuffix("_schema"): texts[0]})
+
+
+def _prompt_logprobs(output: Any, prompt: tuple[int, ...]) -> tuple[float, ...]:  # noqa: ANN401  # vLLM is not typed
+    """Return what the prompt's tokens had, from the second on: nothing stands before the first."""
+    entries = (output.prompt_logprobs or ())[1:]
+    return tuple(float(entry[token].logprob) for entry, token in zip(entries, prompt[1:], strict=True))
+
+
+def _piece(output: Any, prompt_logprobs: tuple[float, ...]) -> Piece:  # noqa: ANN401  # vLLM is not typed
     tokens = tuple(output.token_ids)
     entries = output.logprobs or ()
     return Piece(
@@ -138,4 +166,6 @@ def _piece(output: Any) -> Piece:  # noqa: ANN401  # vLLM is not typed
         token_ids=tokens,
         logprobs=tuple(float(entry[token].logprob) for entry, token in zip(entries, tokens, strict=bool(entries))),
         finish_reason=output.finish_reason,
+        choice=output.index,
+        prompt_logprobs=prompt_logprobs,
     )

@@ -1,5 +1,6 @@
 """Who may use what: tenants, bundles, rights, tokens. Denies by default; needs neither torch, grpc nor vllm."""
 
+from eul_serve.policy.jwt_rules import JwtRules
 from eul_serve.policy.load import load_policy
 from eul_serve.policy.policy import Policy, hash_token
 from eul_serve.policy.quota import Quota
@@ -12,6 +13,7 @@ __all__ = [
     "RIGHTS",
     "Base",
     "Grant",
+    "JwtRules",
     "Policy",
     "Quota",
     "Right",

@@ -11,6 +11,7 @@ from pathlib import Path
 from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_digest, check_name
 from eul_serve.format.digest import digest_bytes
+from eul_serve.policy.jwt_rules import JwtRules, read_jwt
 from eul_serve.policy.policy import Policy
 from eul_serve.policy.quota import PRIORITIES, Quota
 from eul_serve.policy.rights import RIGHTS, Right
@@ -37,8 +38,8 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
     """
     file = Section.read(path, "policy")
-    file.allow("derived_from", "tenants")
-    derived = _derived(file.section("derived_from"))
+    file.allow("derived_from", "jwt", "tenants")
+    derived, signed = _derived(file.section("derived_from")), read_jwt(file.section("jwt"))
     tenants: dict[str, TenantPolicy] = {}
     holders: dict[str, str] = {}
     for name, section in file.sections("tenants"):
@@ -47,7 +48,20 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
             _hold(holders, digest, name, section)
     if tokens is not None:
         _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
-    return Policy(tenants=tenants, tokens=holders, derived_from=derived, epoch=_epoch(tenants, holders, derived))
+    _check_certificates(tenants, file)
+    epoch = _epoch(tenants, holders, derived, signed)
+    return Policy(tenants=tenants, tokens=holders, derived_from=derived, jwt=signed, epoch=epoch)
+
+
+def _check_certificates(tenants: Mapping[str, TenantPolicy], file: Section) -> None:
+    holders: dict[str, str] = {}
+    for tenant in tenants.values():
+        for name in sorted(tenant.certificates):
+            if holders.setdefault(name, tenant.name) != tenant.name:
+                raise InputError(
+                    f"{file.where}: certificates: {name[:100]!r} is held by two tenants, {holders[name]!r} and "
+                    f"{tenant.name!r}"
+                )
 
 
 def _derived(section: Section) -> dict[str, str]:
@@ -58,14 +72,22 @@ def _derived(section: Section) -> dict[str, str]:
 
 
 def _tenant(name: str, section: Section) -> TenantPolicy:
-    section.allow("base", "bundles", "default", "rights", "token_sha256", *_LIMITS, "priority")
+    section.allow("base", "bundles", "certificates", "default", "rights", "token_sha256", *_LIMITS, "priority")
     section.parsed("name", lambda text: check_name(text, "tenant"), name)
     base = section.flag("base")
     bundles = tuple(section.parsed("bundles", _grant, text) for text in section.texts("bundles"))
     rights = frozenset(section.parsed("rights", _right, text) for text in section.texts("rights"))
     default = section.text("default")
     target = None if default is None else section.parsed("default", _adapter, default)
-    tenant = TenantPolicy(name=name, default=target, bundles=bundles, base=base, rights=rights, quota=_quota(section))
+    tenant = TenantPolicy(
+        name=name,
+        default=target,
+        bundles=bundles,
+        base=base,
+        rights=rights,
+        certificates=frozenset(section.texts("certificates")),
+        quota=_quota(section),
+    )
     if not (target is None or (base if target is BASE else tenant.allows(target))):
         hint = "base = true" if target is BASE else f"bundles = [{default!r}]"
         raise InputError(f"{section.where}: default: {default!r} is not allowed to this tenant; add `{hint}`")
@@ -120,23 +142,32 @@ def _check_hash(digest: str, section: Section) -> None:
         )
 
 
-def _epoch(tenants: Mapping[str, TenantPolicy], holders: Mapping[str, str], derived: Mapping[str, str]) -> str:
+def _epoch(
+    tenants: Mapping[str, TenantPolicy],
+    holders: Mapping[str, str],
+    derived: Mapping[str, str],
+    signed: JwtRules | None,
+) -> str:
     content: dict[str, object] = {
         "tenants": {tenant.name: _rules(tenant) for tenant in tenants.values()},
         "tokens": dict(holders),
     }
     if derived:
         content["derived_from"] = dict(derived)
+    if signed is not None:
+        content["jwt"] = signed.to_json()
     return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 
 def _rules(tenant: TenantPolicy) -> dict[str, object]:
-    """Return a tenant's rules in one fixed form; a quota only where it sets a limit."""
-    quota = {} if tenant.quota == Quota() else {"quota": asdict(tenant.quota)}
+    """Return a tenant's rules in one fixed form; what was added to policies later, only where it is used."""
+    later: dict[str, object] = {} if tenant.quota == Quota() else {"quota": asdict(tenant.quota)}
+    if tenant.certificates:
+        later["certificates"] = sorted(tenant.certificates)
     return {
         "base": tenant.base,
         "bundles": sorted({str(grant) for grant in tenant.bundles}),
         "default": BASE.value if tenant.default is BASE else tenant.default and str(tenant.default),
         "rights": sorted(tenant.rights),
-        **quota,
+        **later,
     }

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eul_serve.errors import IdentityError
+from eul_serve.policy.jwt_rules import JwtRules
 from eul_serve.policy.tenant import TenantPolicy
+
+ANONYMOUS = "no bearer token; send `authorization: Bearer TOKEN`; `eul` takes it from EUL_TOKEN or --token-file"
+UNKNOWN_CALLER = "unknown bearer token; ask your administrator for a new one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +25,8 @@ class Policy:
     """Tenant names by the sha256 of a bearer token, 64 hex digits."""
     derived_from: Mapping[str, str] = field(default_factory=dict)
     """Fingerprint of the model that a served copy was made from, by its own: bundles of the first are admitted."""
+    jwt: JwtRules | None = None
+    """Which signed tokens are accepted; None accepts none."""
     epoch: str
     """Digest of the content, `sha256:<hex>`: the same for the same rules, however they are written."""
 
@@ -39,15 +45,13 @@ class Policy:
             IdentityError: No token, or one that nobody holds.
         """
         if not token:
-            raise IdentityError(
-                "no bearer token; send `authorization: Bearer TOKEN`; `eul` takes it from EUL_TOKEN or --token-file"
-            )
+            raise IdentityError(ANONYMOUS)
         digest, holder = hash_token(token), None
         for known, tenant in self.tokens.items():
             if hmac.compare_digest(known, digest):
                 holder = tenant
         if holder is None:
-            raise IdentityError("unknown bearer token; ask your administrator for a new one")
+            raise IdentityError(UNKNOWN_CALLER)
         return self.tenants[holder]
 
 

@@ -82,6 +82,8 @@ class TenantPolicy:
     """Whether it may use the base model."""
     rights: frozenset[Right] = frozenset()
     """The rights that it has."""
+    certificates: frozenset[str] = frozenset()
+    """Alternative names of client certificates that are this tenant's."""
     quota: Quota = field(default_factory=Quota)
     """How much of the server it may use."""
 

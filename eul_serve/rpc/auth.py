@@ -1,27 +1,29 @@
-"""Who calls: the bearer token of the `authorization` metadata against the policy in force.
+"""Who calls: token and client certificate of a call against the policy in force.
 
-Health is open to all, so that probes need no secret. Everything else, reflection included, needs a token that the
-policy knows; without one a caller cannot even tell which methods exist.
+Health is open to all, so that probes need no secret. Everything else, reflection included, needs a caller that the
+policy knows; nobody else can even tell which methods exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 
 import grpc
 import grpc.aio
 
 from eul_serve.errors import IdentityError
+from eul_serve.identity import Caller, Credentials, identify
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
 from eul_serve.rpc.details import trailers
 from eul_serve.rpc.status import code_of
-from eul_serve.swap.leases import Caller
 from eul_serve.swap.policy_source import PolicySource
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -32,20 +34,46 @@ def current_caller() -> Caller:
 
 
 def bearer_token(metadata: Metadata | None) -> str | None:
-    """Return the token of the only `authorization: Bearer TOKEN` in a call's metadata, None where there is none."""
+    """Return the token of the only `authorization: Bearer TOKEN` in a call's metadata.
+
+    Args:
+        metadata: What the caller sent.
+
+    Returns:
+        The token; None where there is none.
+
+    Raises:
+        IdentityError: There are two; what stands between us and the caller may have read the other one.
+    """
     found = [value for key, value in metadata or () if key == "authorization"]
-    if len(found) != 1 or not isinstance(found[0], str):
+    if len(found) > 1:
+        raise IdentityError("the call has two `authorization` headers; send one")
+    if not found or not isinstance(found[0], str):
         return None
     scheme, _, token = found[0].partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+def certificate_names(context: CallContext) -> frozenset[str]:
+    """Return the alternative names of the client certificate that the transport has verified."""
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    return frozenset(name.decode("utf-8", "replace") for name in names)
+
+
 class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Lets a call through with its caller known, or refuses it."""
 
-    def __init__(self, policies: PolicySource, metrics: Metrics) -> None:
+    def __init__(self, policies: PolicySource, metrics: Metrics, *, certificates: bool = False) -> None:
+        """Take what decides.
+
+        Args:
+            policies: The policy in force.
+            metrics: Counts refusals.
+            certificates: Whether the transport verifies client certificates.
+        """
         self._policies = policies
         self._metrics = metrics
+        self._certificates = certificates
 
     async def intercept_service(
         self, continuation: Callable[[CallDetails], Awaitable[grpc.RpcMethodHandler]], call: CallDetails
@@ -53,20 +81,64 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
         """Identify the caller; grpc runs this in the call's own task, so the context variable is the call's own."""
         if call.method.startswith(OPEN_SERVICES):
             return await continuation(call)
-        policy, token = self._policies.current, bearer_token(call.invocation_metadata)
+        metadata = call.invocation_metadata
         try:
-            tenant = policy.identify(token)
+            # A token is checked before anything of the request is read; certificates are known in the handler alone.
+            if bearer_token(metadata) or not self._certificates:
+                self._identify(metadata, frozenset())
         except IdentityError as error:
+            return _refusal(error, request_id_of(metadata))
+        handler = await continuation(call)
+        return _guarded(handler, self._check) if self._certificates else handler
+
+    async def _check(self, context: CallContext) -> None:
+        metadata = context.invocation_metadata()
+        try:
+            self._identify(metadata, certificate_names(context))
+        except IdentityError as error:
+            await _refuse(error, request_id_of(metadata), context)
+
+    def _identify(self, metadata: Metadata | None, names: frozenset[str]) -> None:
+        try:
+            credentials = Credentials(token=bearer_token(metadata), names=names)
+            _caller.set(identify(credentials, self._policies.current, self._policies.ring))
+        except IdentityError:
             self._metrics.denials.labels(reason="identity").inc()
-            return _refusal(error, request_id_of(call.invocation_metadata))
-        assert token is not None, "the policy identifies nobody without a token"
-        _caller.set(Caller(tenant=tenant, epoch=policy.epoch, token=token))
-        return await continuation(call)
+            raise
+
+
+def _guarded(
+    handler: grpc.RpcMethodHandler | None, check: Callable[[CallContext], Awaitable[None]]
+) -> grpc.RpcMethodHandler:
+    """Return a handler that checks the caller first; an unknown method is one to known callers alone."""
+    if handler is None:
+        handler = grpc.stream_stream_rpc_method_handler(_unimplemented)
+    kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
+    behaviour = getattr(handler, kind)
+
+    async def answer(request: object, context: CallContext) -> object:
+        await check(context)
+        return await behaviour(request, context)
+
+    async def stream(request: object, context: CallContext) -> AsyncIterator[object]:
+        await check(context)
+        async for message in behaviour(request, context):
+            yield message
+
+    return handler._replace(**{kind: stream if inspect.isasyncgenfunction(behaviour) else answer})
+
+
+async def _unimplemented(requests: object, context: CallContext) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
 
 
 def _refusal(error: IdentityError, request_id: str) -> grpc.RpcMethodHandler:
     async def refuse(requests: object, context: CallContext) -> None:
-        await context.abort(code_of(error), str(error), trailers(error, str(error), request_id))
+        await _refuse(error, request_id, context)
 
     # This kind of handler answers calls of every kind, and reads nothing of what the caller sent.
     return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _refuse(error: IdentityError, request_id: str, context: CallContext) -> None:
+    await context.abort(code_of(error), str(error), trailers(error, str(error), request_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NoReturn, Protocol
 
 import grpc
@@ -26,6 +26,10 @@ class CallContext(Protocol):
 
     def invocation_metadata(self) -> Metadata | None:
         """Return what the caller sent."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Return what the transport knows of the caller, by name."""
         ...
 
     def set_trailing_metadata(self, metadata: Metadata) -> None:

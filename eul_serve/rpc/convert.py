@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eul_serve.engine.base import ChatMessage, Prompt, Sampling
+from eul_serve.engine.base import ChatMessage, Constraint, Piece, Prompt, Sampling
 from eul_serve.errors import InputError
 from eul_serve.swap.revision import Stage
 from eul_serve.v1 import bundle_service_pb2 as bundles
@@ -59,14 +59,56 @@ def _role(message: pb.ChatMessage) -> str:
 
 def sampling_of(message: pb.Sampling) -> Sampling:
     """Return a request's sampling settings; what is not set has the default of `Sampling`."""
-    names = ("max_tokens", "temperature", "top_p", "top_k", "seed")
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "samples")
     given = {name: getattr(message, name) for name in names if message.HasField(name)}
-    return Sampling(**given, stop=tuple(message.stop), logprobs=message.logprobs)
+    return Sampling(
+        **given,
+        stop=tuple(message.stop),
+        logprobs=message.logprobs,
+        logit_bias=dict(message.logit_bias),
+        allowed_tokens=tuple(message.allowed_tokens),
+        constraint=constraint_of(message.constraint) if message.HasField("constraint") else None,
+        prompt_logprobs=message.prompt_logprobs,
+    )
+
+
+def constraint_of(message: pb.Constraint) -> Constraint:
+    """Return what an answer must look like.
+
+    Args:
+        message: The constraint as it came.
+
+    Returns:
+        The constraint.
+
+    Raises:
+        InputError: No kind is set.
+    """
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        raise InputError("sampling.constraint: none is set; give choice, regex, json_schema or grammar")
+    if kind == "choice":
+        return Constraint(kind=kind, texts=tuple(message.choice.texts))
+    return Constraint(kind=kind, texts=(getattr(message, kind),))
 
 
 def finish_reason_of(reason: str | None) -> pb.FinishReason:
     """Return the protobuf form of an engine's finish reason."""
     return _REASONS.get(reason or "", pb.FINISH_REASON_UNSPECIFIED)
+
+
+def stream_response(piece: Piece, revision: str, used: pb.Usage) -> pb.GenerateStreamResponse:
+    """Return the message of one piece of an answer."""
+    return pb.GenerateStreamResponse(
+        text=piece.text,
+        revision=revision,
+        finish_reason=finish_reason_of(piece.finish_reason),
+        usage=used,
+        token_ids=piece.token_ids,
+        logprobs=piece.logprobs,
+        choice=piece.choice,
+        prompt_logprobs=piece.prompt_logprobs,
+    )
 
 
 def usage(prompt_tokens: int, completion_tokens: int) -> pb.Usage:

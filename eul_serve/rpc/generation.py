@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import takewhile
 
-from eul_serve.engine.base import Engine, Prompt, Sampling
+from eul_serve.engine.base import Engine, Piece, Prompt, Sampling
 from eul_serve.errors import EngineError
 from eul_serve.rpc import convert
 from eul_serve.rpc.auth import current_caller
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
-from eul_serve.rpc.runner import Ask, Runner
+from eul_serve.rpc.runner import Ask, Job, Runner
 from eul_serve.rpc.validate import check_labels, check_length
 from eul_serve.v1 import generation_service_pb2 as pb
 from eul_serve.v1 import generation_service_pb2_grpc as services
@@ -41,37 +41,47 @@ class GenerationServicer(services.GenerationServiceServicer):
 
     async def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
         started = time.monotonic()
-        async with self._runner.job(current_caller(), _ask(request)) as job:
-            answer = pb.GenerateResponse(revision=job.revision)
+        ask = _ask(request)
+        async with self._runner.job(current_caller(), ask) as job:
+            answer = pb.GenerateResponse(revision=job.revision, prompt_token_ids=_echoed(ask, job))
+            choices = [pb.Choice() for _ in range(ask.sampling.samples)]
             async with aclosing(self._runner.pieces(job, started)) as pieces:
                 async for piece in pieces:
-                    answer.text += piece.text
-                    answer.token_ids.extend(piece.token_ids)
-                    answer.logprobs.extend(piece.logprobs)
-                    answer.finish_reason = convert.finish_reason_of(piece.finish_reason)
-            answer.usage.CopyFrom(convert.usage(len(job.work.token_ids), len(answer.token_ids)))
-        _check_finished(answer.finish_reason)
+                    _add(choices[piece.choice], piece)
+                    answer.prompt_logprobs.extend(piece.prompt_logprobs)
+            made = sum(len(choice.token_ids) for choice in choices)
+            answer.usage.CopyFrom(convert.usage(len(job.work.token_ids), made))
+        for choice in choices:
+            _check_finished(choice.finish_reason)
+        first, *others = choices
+        answer.others.extend(others)
+        answer.MergeFrom(
+            pb.GenerateResponse(
+                text=first.text,
+                finish_reason=first.finish_reason,
+                token_ids=first.token_ids,
+                logprobs=first.logprobs,
+            )
+        )
         return answer
 
     async def _stream(self, request: pb.GenerateStreamRequest, context: CallContext) -> None:
         started = time.monotonic()
-        async with self._runner.job(current_caller(), _ask(request)) as job:
-            read, made, reason = len(job.work.token_ids), 0, pb.FINISH_REASON_UNSPECIFIED
-            await context.write(pb.GenerateStreamResponse(revision=job.revision, usage=convert.usage(read, 0)))
+        ask = _ask(request)
+        async with self._runner.job(current_caller(), ask) as job:
+            read, made = len(job.work.token_ids), 0
+            reasons = [pb.FINISH_REASON_UNSPECIFIED] * ask.sampling.samples
+            first = pb.GenerateStreamResponse(
+                revision=job.revision, usage=convert.usage(read, 0), prompt_token_ids=_echoed(ask, job)
+            )
+            await context.write(first)
             async with aclosing(self._runner.pieces(job, started)) as pieces:
                 async for piece in pieces:
                     made += len(piece.token_ids)
-                    reason = convert.finish_reason_of(piece.finish_reason)
-                    message = pb.GenerateStreamResponse(
-                        text=piece.text,
-                        revision=job.revision,
-                        finish_reason=reason,
-                        usage=convert.usage(read, made),
-                        token_ids=piece.token_ids,
-                        logprobs=piece.logprobs,
-                    )
-                    await context.write(message)
-        _check_finished(reason)
+                    reasons[piece.choice] = convert.finish_reason_of(piece.finish_reason)
+                    await context.write(convert.stream_response(piece, job.revision, convert.usage(read, made)))
+        for reason in reasons:
+            _check_finished(reason)
 
     async def _classify(self, request: pb.ClassifyRequest) -> pb.ClassifyResponse:
         labels = list(request.labels)
@@ -126,7 +136,19 @@ def _ask(request: pb.GenerateRequest | pb.GenerateStreamRequest) -> Ask:
         adapter=request.adapter,
         prompt=convert.prompt_of(request.prompt),
         sampling=convert.sampling_of(request.sampling),
+        echo=request.sampling.echo,
     )
+
+
+def _echoed(ask: Ask, job: Job) -> tuple[int, ...]:
+    return job.work.token_ids if ask.echo else ()
+
+
+def _add(choice: pb.Choice, piece: Piece) -> None:
+    choice.text += piece.text
+    choice.token_ids.extend(piece.token_ids)
+    choice.logprobs.extend(piece.logprobs)
+    choice.finish_reason = convert.finish_reason_of(piece.finish_reason)
 
 
 def _check_finished(reason: pb.FinishReason) -> None:

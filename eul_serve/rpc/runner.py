@@ -11,12 +11,14 @@ from typing import cast
 
 from eul_serve.engine.base import Engine, Piece, Prompt, ResidentBundle, Sampling, Work
 from eul_serve.format import Reference
+from eul_serve.identity import Caller
 from eul_serve.metrics import Metrics
 from eul_serve.policy import BASE, Right, TenantPolicy
+from eul_serve.rpc.rights import needed_rights
 from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.validate import check_length, check_prompt, check_sampling, fit
 from eul_serve.swap.follower import Follower
-from eul_serve.swap.leases import Caller, Leases
+from eul_serve.swap.leases import Leases
 from eul_serve.swap.residency import Residency
 from eul_serve.traffic import Charge, Line, Quotas
 
@@ -35,6 +37,8 @@ class Ask:
     """How to choose tokens."""
     readings: int = 1
     """How often the prompt is read."""
+    echo: bool = False
+    """Whether the prompt's tokens go back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +100,12 @@ class Runner:
         """
         # The right comes first: an unknown and a forbidden adapter cost the same and look the same.
         target = caller.tenant.authorize(ask.adapter)
-        rights: frozenset[Right] = frozenset(["logprobs"]) if ask.sampling.logprobs else frozenset()
-        for right in rights:
+        rights = needed_rights(ask.sampling, echo=ask.echo)
+        for right in sorted(rights):
             caller.tenant.require(right)
         token_ids = self._read(ask)
         sampling = fit(ask.sampling, len(token_ids), self.engine.info.max_context)
-        tokens = ask.readings * (len(token_ids) + sampling.max_tokens)
+        tokens = ask.readings * (len(token_ids) + sampling.samples * sampling.max_tokens)
         reference = target if target is not BASE else None
         async with self._admitted(caller, reference, rights, tokens) as (charge, bundle):
             charge.used = ask.readings * len(token_ids)
@@ -121,16 +125,17 @@ class Runner:
         Yields:
             The answer piece by piece.
         """
-        last = 0.0
+        last: dict[int, float] = {}
         generator = cast(AsyncGenerator[Piece, None], self.engine.generate(job.work))
         async with aclosing(generator) as pieces:
             async for piece in pieces:
                 now, count = time.monotonic(), len(piece.token_ids)
-                if count and last:
-                    self._metrics.inter_token.observe((now - last) / count)
-                elif count:
+                if count and piece.choice in last:
+                    self._metrics.inter_token.observe((now - last[piece.choice]) / count)
+                elif count and not last:
                     self._metrics.first_token.observe(now - started)
-                last = now if count else last
+                if count:
+                    last[piece.choice] = now
                 job.charge.used += count
                 self._metrics.tokens.labels(kind="completion").inc(count)
                 yield piece

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from eul_serve.address import Address
-from eul_serve.errors import InputError
 from eul_serve.rpc.auth import Authenticator
 from eul_serve.rpc.bundles import BundleServicer
 from eul_serve.rpc.generation import GenerationServicer
+from eul_serve.rpc.transport import TransportSettings, bind
 from eul_serve.v1 import (
     bundle_service_pb2,
     bundle_service_pb2_grpc,
@@ -34,33 +30,6 @@ _OPTIONS = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransportSettings:
-    """How the server is reached."""
-
-    listen: Address
-    """Where to listen."""
-    certificate: Path | None = None
-    """PEM certificate chain; None is plaintext."""
-    key: Path | None = None
-    """PEM private key of the certificate."""
-    insecure: bool = False
-    """Whether plaintext may leave this machine."""
-    max_message_bytes: int = 4 << 20
-    """Longest message in bytes, both ways."""
-    connection_age_seconds: int = 1800
-    """Age in seconds after which clients are asked to connect again, so that load spreads over new servers."""
-
-    def __post_init__(self) -> None:
-        if (self.certificate is None) != (self.key is None):
-            raise InputError("--tls-cert and --tls-key: give both, or neither")
-        if self.certificate is None and not self.listen.is_loopback and not self.insecure:
-            raise InputError(
-                f"--listen {self.listen}: bearer tokens would leave this machine in plaintext; give --tls-cert and "
-                "--tls-key, listen on 127.0.0.1, or pass --insecure where something else encrypts"
-            )
 
 
 class GrpcServer:
@@ -100,7 +69,7 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        port = self._bind()
+        port = bind(self._server, self._settings)
         await self._server.start()
         return port
 
@@ -116,17 +85,3 @@ class GrpcServer:
     async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in READINESS:
             await self._health.set(name, status)
-
-    def _bind(self) -> int:
-        listen = str(self._settings.listen)
-        try:
-            if self._settings.certificate is None or self._settings.key is None:
-                port: int = self._server.add_insecure_port(listen)
-                return port
-            pair = (self._settings.key.read_bytes(), self._settings.certificate.read_bytes())
-            port = self._server.add_secure_port(listen, grpc.ssl_server_credentials([pair]))
-        except OSError as error:
-            raise InputError(f"certificate or key: cannot read {error.filename!r}: {error.strerror}") from error
-        except RuntimeError as error:
-            raise InputError(f"address {listen}: cannot listen; name a free port of this machine") from error
-        return port

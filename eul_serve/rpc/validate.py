@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eul_serve.engine.base import Prompt, Sampling
+from eul_serve.engine.base import Constraint, Prompt, Sampling
 from eul_serve.errors import InputError
 
 MAX_TEMPERATURE = 2.0
@@ -13,6 +13,13 @@ MAX_TOP_K = 1 << 20
 MAX_SEED = (1 << 63) - 1
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 128
+MAX_SAMPLES = 8
+MAX_BIAS = 100.0
+MAX_BIASED = 256
+MAX_ALLOWED = 4096
+CHOICES = (1, 64)
+MAX_CHOICE_CHARACTERS = 256
+MAX_CONSTRAINT_CHARACTERS = 16_384
 MAX_MESSAGES = 256
 LABELS = (2, 64)
 MAX_LABEL_CHARACTERS = 256
@@ -36,11 +43,36 @@ def check_sampling(sampling: Sampling) -> None:
         _within("seed", sampling.seed, 0, MAX_SEED)
     if not 0 < sampling.top_p <= 1:
         raise InputError(f"sampling.top_p: expected above 0 to 1, found {sampling.top_p:g}")
+    _check_choices(sampling)
     if len(sampling.stop) > MAX_STOPS:
         raise InputError(f"sampling.stop: expected at most {MAX_STOPS} texts, found {len(sampling.stop)}")
     for text in sampling.stop:
         if not 1 <= len(text) <= MAX_STOP_CHARACTERS:
             raise InputError(f"sampling.stop: expected 1 to {MAX_STOP_CHARACTERS} characters, found {len(text)}")
+
+
+def _check_choices(sampling: Sampling) -> None:
+    """Check what narrows, bends or multiplies the choice of tokens."""
+    _within("samples", sampling.samples, 1, MAX_SAMPLES)
+    if sampling.samples > 1 and not sampling.temperature:
+        raise InputError("sampling.samples: several greedy answers are one; give a temperature above 0, or ask for 1")
+    _within("logit_bias", len(sampling.logit_bias), 0, MAX_BIASED)
+    for bias in sampling.logit_bias.values():
+        _within("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
+    _within("allowed_tokens", len(sampling.allowed_tokens), 0, MAX_ALLOWED)
+    if sampling.constraint is not None:
+        _check_constraint(sampling.constraint)
+
+
+def _check_constraint(constraint: Constraint) -> None:
+    (least, most), longest = ((1, 1), MAX_CONSTRAINT_CHARACTERS)
+    if constraint.kind == "choice":
+        (least, most), longest = CHOICES, MAX_CHOICE_CHARACTERS
+    name = f"constraint.{constraint.kind}"
+    _within(name, len(constraint.texts), least, most)
+    for text in constraint.texts:
+        if not 1 <= len(text) <= longest:
+            raise InputError(f"sampling.{name}: expected 1 to {longest} characters, found {len(text)}")
 
 
 def check_prompt(prompt: Prompt, max_context: int) -> None:

@@ -72,7 +72,8 @@ async def running(
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic = Traffic(leases=leases, quotas=Quotas(), line=line)
     runner = Runner(engine, follower, residency, traffic, salter, metrics)
-    server = GrpcServer(settings.transport, Authenticator(policies, metrics), settings.grace_seconds)
+    authenticator = Authenticator(policies, metrics, certificates=settings.transport.client_ca is not None)
+    server = GrpcServer(settings.transport, authenticator, settings.grace_seconds)
     port = await server.start(GenerationServicer(calls, runner), BundleServicer(calls, registry, residency))
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eul_serve.address import Address
 from eul_serve.errors import InputError
-from eul_serve.rpc.server import TransportSettings
+from eul_serve.rpc.transport import TransportSettings
 from eul_serve.swap.leases import LeaseLimits
 
 MIN_KEY_BYTES = 16

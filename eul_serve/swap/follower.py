@@ -66,9 +66,8 @@ class Follower:
 
     async def poll_policy(self) -> None:
         """Read the policy once; stop what it does not grant any more."""
-        policy = await self._in(self._policy_thread, self._policies.read)
-        if policy is not None and self._policies.put(policy):
-            self._leases.recheck(policy)
+        if self._policies.put(await self._in(self._policy_thread, self._policies.read)):
+            self._leases.recheck(self._policies.current)
 
     async def poll_registry(self) -> None:
         """Read the registry once, and start what has to change."""

@@ -5,25 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from eul_serve.errors import BusyError, EulError, IdentityError, RefusedError
 from eul_serve.format import Reference
-from eul_serve.policy import Policy, Right, TenantPolicy
+from eul_serve.identity import Caller
+from eul_serve.policy import Policy, Right
 
 REVOKED = "the right to this bundle was withdrawn while the request ran; ask the operator for the policy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who makes a request."""
-
-    tenant: TenantPolicy
-    """What the policy grants, as read when the request came."""
-    epoch: str
-    """Digest of the policy that it was read from."""
-    token: str = field(repr=False)
-    """The bearer token, to ask a later policy again."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -54,12 +43,13 @@ class Lease:
             policy: The policy in force now.
 
         Raises:
-            IdentityError: The token is not known any more, or names another tenant.
+            IdentityError: What identified the caller is not accepted any more, or names another tenant.
             RefusedError: The bundle, the base or a right was withdrawn.
         """
-        tenant = policy.identify(self.caller.token)
-        if tenant.name != self.caller.tenant.name:
-            raise IdentityError("the token was given to another tenant while the request ran")
+        for proof in self.caller.proofs:
+            if proof.tenant_in(policy).name != self.caller.tenant.name:
+                raise IdentityError("what identified this caller was given to another tenant while the request ran")
+        tenant = policy.tenants[self.caller.tenant.name]
         allowed = tenant.base if self.reference is None else tenant.allows(self.reference)
         if not allowed:
             raise RefusedError(REVOKED)

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eul_serve.errors import EulError
 from eul_serve.format import Reference
+from eul_serve.identity import KeyRing
 from eul_serve.metrics import Metrics
 from eul_serve.policy import Policy, load_policy
 
 _log = logging.getLogger("eul_serve.swap")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one look at the files found; None where something stays as it is."""
+
+    policy: Policy | None
+    """The policy."""
+    keys: Mapping[str, Any] | None
+    """The keys of the issuer of signed tokens."""
+
+
 class PolicySource:
-    """The policy in force."""
+    """The policy in force, and the keys that go with it."""
 
     def __init__(self, path: Path, tokens: Path | None, metrics: Metrics) -> None:
         self._path = path
@@ -23,9 +37,16 @@ class PolicySource:
         self._complaint = ""
         self.current = load_policy(path, tokens)
         """The policy in force."""
+        self.ring = KeyRing()
+        """Keys of the issuer of signed tokens."""
+        self.ring.put(self.ring.read(self.current.jwt))
 
-    def read(self) -> Policy | None:
-        """Read the files again; blocks. Return None, and say why once, where they are not a policy."""
+    def read(self) -> Reading:
+        """Read the files again; blocks. What cannot be read is told once, and stays as it was."""
+        policy = self._read_policy()
+        return Reading(policy=policy, keys=self.ring.read((policy or self.current).jwt))
+
+    def _read_policy(self) -> Policy | None:
         try:
             policy = load_policy(self._path, self._tokens)
         except EulError as error:
@@ -37,13 +58,14 @@ class PolicySource:
         self._complaint = ""
         return policy
 
-    def put(self, policy: Policy) -> bool:
-        """Put a policy in force; return whether it differs from the one before."""
-        if policy.epoch == self.current.epoch:
-            return False
-        self.current = policy
+    def put(self, reading: Reading) -> bool:
+        """Put what was read in force; return whether anything differs from before."""
+        changed = self.ring.put(reading.keys)
+        if reading.policy is None or reading.policy.epoch == self.current.epoch:
+            return changed
+        self.current = reading.policy
         self._metrics.policy_loads.labels(outcome="loaded").inc()
-        _log.info("policy %s is in force", policy.epoch)
+        _log.info("policy %s is in force", self.current.epoch)
         return True
 
 

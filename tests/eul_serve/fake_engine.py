@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from itertools import product
 
 from eul_serve.engine.base import ChatMessage, EngineInfo, Piece, Prompt, ResidentBundle, Work
 from eul_serve.errors import BundleFormatError, CapacityError, EngineError, InputError
@@ -70,13 +71,16 @@ class FakeEngine:
         self.running[key] += 1
         last = work.sampling.max_tokens - 1
         try:
-            for index in range(work.sampling.max_tokens):
+            for index, choice in product(range(work.sampling.max_tokens), range(work.sampling.samples)):
                 self._check(work)
+                asked = work.sampling.prompt_logprobs and not (index or choice)
                 yield Piece(
                     text=f"{head} ",
                     token_ids=(index % 256,),
                     logprobs=(-0.5,) if work.sampling.logprobs else (),
                     finish_reason=self.finish if index == last else None,
+                    choice=choice,
+                    prompt_logprobs=(-1.0,) * (len(work.token_ids) - 1) if asked else (),
                 )
                 await asyncio.sleep(self.step)
         except (GeneratorExit, asyncio.CancelledError):

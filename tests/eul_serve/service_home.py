@@ -19,7 +19,7 @@ from eul_serve.client import Client
 from eul_serve.format import Bundle
 from eul_serve.metrics import Metrics
 from eul_serve.registry import Registry, open_registry
-from eul_serve.rpc.server import TransportSettings
+from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import RunningServer, running
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.policy_source import PolicySource
@@ -96,6 +96,8 @@ class ServiceHome:
         self.registry: Registry = open_registry(str(root / "registry"))
         self.policy = root / "policy.toml"
         self.cache = root / "cache"
+        self.sections: dict[str, dict[str, Any]] = {}
+        """Further sections of the policy file, by name."""
 
     def publish(self, name: str, alias: str | None, *requests: str, seed: int = 0, **options: Any) -> str:
         """Publish a small bundle; return its revision."""
@@ -106,6 +108,9 @@ class ServiceHome:
     def write_policy(self, **tenants: dict[str, Any]) -> None:
         """Write the policy file; every tenant gets its token unless it has `tokens=[]`."""
         lines = []
+        for name, settings in self.sections.items():
+            lines.append(f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         for name, settings in tenants.items():
             tokens = settings.pop("tokens", [token_of(name)])
             hashes = [hashlib.sha256(token.encode()).hexdigest() for token in tokens]

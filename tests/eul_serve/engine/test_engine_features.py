@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 import torch
 
-from eul_serve.engine.base import ResidentBundle
+from eul_serve.engine.base import Constraint, ResidentBundle
 from eul_serve.engine.settings import EngineSettings
 
 from .conftest import answer, metric, place, work
@@ -86,26 +86,16 @@ async def test_prompts_in_parts_and_requests_put_off_in_two_processes(
 async def test_a_constrained_choice_is_made_with_the_bundle_on(
     engine: Any, bundles: dict[str, ResidentBundle], tiny_model: Path
 ) -> None:
-    """Not yet part of the API; whoever asks vLLM itself gets the bundle's choice, not the base model's."""
     from transformers import AutoTokenizer
-    from vllm.sampling_params import StructuredOutputsParams
-
-    from eul_serve.engine.compat import SamplingParams, final_outputs, make_prompt
-    from eul_serve.engine.residents import adapter_of
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     tokens = [AutoTokenizer.from_pretrained(tiny_model).convert_tokens_to_ids(letter) for letter in letters]
-    params = SamplingParams(
-        max_tokens=1, temperature=0, structured_outputs=StructuredOutputsParams(choice=letters),
-        output_kind=final_outputs(),
-    )  # fmt: skip
+    one_of = Constraint(kind="choice", texts=tuple(letters))
     prompt, model, chosen = tuple(range(10, 60)), load(tiny_model), []
-    for name, bundle in {**bundles, "base": None}.items():
+    for bundle in (*bundles.values(), None):
         with torch.inference_mode(), hooked(model, bundle):
             logits = model(torch.tensor([prompt])).logits[0, -1]
-        adapter = None if bundle is None else adapter_of(bundle)
-        outputs = engine._llm.live.generate(make_prompt(prompt, "s"), params, f"choice-{name}", lora_request=adapter)
-        found = [token async for output in outputs for token in output.outputs[0].token_ids]
+        found, _ = await answer(engine, work(bundle, prompt, max_tokens=1, constraint=one_of))
         assert found == [tokens[int(logits[tokens].argmax())]]
         chosen += found
     assert len(set(chosen)) > 1  # the bundles do change the choice

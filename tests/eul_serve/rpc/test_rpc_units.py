@@ -16,8 +16,8 @@ from eul_serve.rpc import convert
 from eul_serve.rpc.auth import bearer_token
 from eul_serve.rpc.generation import continuation, softmax
 from eul_serve.rpc.salt import Salter
-from eul_serve.rpc.server import TransportSettings
 from eul_serve.rpc.status import code_of, text_of
+from eul_serve.rpc.transport import TransportSettings
 from eul_serve.swap.revision import Stage
 from eul_serve.v1 import generation_service_pb2 as pb
 from tests.eul_serve.fake_engine import FakeEngine

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from eul_serve.address import Address
 from eul_serve.client import Client
 from eul_serve.errors import CapacityError, EngineError, EulError, InputError
-from eul_serve.rpc.server import TransportSettings
+from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.key import server_key
 from eul_serve.serve.run import check_free, serve, write_whole
 from eul_serve.swap.leases import LeaseLimits

@@ -8,8 +8,10 @@ import pytest
 
 from eul_serve.errors import CapacityError, EngineError, IdentityError, RefusedError
 from eul_serve.format import Reference
+from eul_serve.identity import Caller, Credentials
+from eul_serve.identity.proofs import TokenProof
 from eul_serve.policy import Grant, Policy, TenantPolicy, hash_token
-from eul_serve.swap.leases import Caller, LeaseLimits, Leases
+from eul_serve.swap.leases import LeaseLimits, Leases
 from eul_serve.swap.residency import Residency
 from tests.eul_serve.fake_engine import FakeEngine
 
@@ -23,7 +25,7 @@ def policy_of(*tenants: TenantPolicy, tokens: dict[str, str]) -> Policy:
 
 ACME = TenantPolicy(name="acme", bundles=(Grant("poems"),))
 ZETA = TenantPolicy(name="zeta", bundles=(Grant("poems"),))
-CALLER = Caller(tenant=ACME, epoch="e", token="t")
+CALLER = Caller(tenant=ACME, epoch="e", proofs=(TokenProof("t"),))
 
 
 async def hold(leases: Leases, reference: Reference | None = POEMS) -> None:
@@ -77,7 +79,9 @@ async def test_the_servers_limit() -> None:
 
 
 def test_a_caller_does_not_show_its_token() -> None:
-    assert "secret" not in repr(Caller(tenant=ACME, epoch="e", token="secret"))
+    assert "secret" not in repr(Caller(tenant=ACME, epoch="e", proofs=(TokenProof("secret"),)))
+    assert "secret" not in repr(TokenProof("secret"))
+    assert "secret" not in repr(Credentials(token="secret"))
 
 
 async def test_a_revision_that_is_not_there_admits_nobody() -> None:
