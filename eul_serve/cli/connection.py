@@ -1,4 +1,4 @@
-"""Options of the commands that ask a server, and the client that they make."""
+"""Options of the commands that ask a server, and the clients that they make."""
 
 from __future__ import annotations
 
@@ -12,43 +12,85 @@ import click
 from eul_serve.errors import InputError
 
 if TYPE_CHECKING:
-    from eul_serve.client import Client
+    from eul_serve.client import AdminClient, Client, Settings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def connection_options(function: _F) -> _F:
-    """Take what `connect` needs."""
+def _options(server: str, server_variable: str, token_variable: str) -> Callable[[_F], _F]:
+    path = click.Path(path_type=Path)
     options = (
         click.option(
             "--server",
-            default="127.0.0.1:8500",
+            default=server,
             show_default=True,
-            envvar="EUL_SERVER",
+            envvar=server_variable,
             show_envvar=True,
             metavar="HOST:PORT",
             help="Address of the server.",
         ),
         click.option(
             "--token",
-            envvar="EUL_TOKEN",
+            envvar=token_variable,
             show_envvar=True,
-            help="Bearer token. Others on this machine can read command lines: prefer EUL_TOKEN or --token-file.",
+            help=f"Bearer token. Others here can read command lines: prefer {token_variable} or --token-file.",
         ),
-        click.option("--token-file", type=click.Path(path_type=Path), help="File that holds the bearer token."),
+        click.option("--token-file", type=path, help="File that holds the bearer token."),
         click.option("--tls", is_flag=True, help="Encrypt, trusting the system's authorities."),
-        click.option("--ca-cert", type=click.Path(path_type=Path), help="Encrypt, trusting the authority in this PEM."),
-        click.option("--client-cert", type=click.Path(path_type=Path), help="PEM of our own certificate."),
-        click.option("--client-key", type=click.Path(path_type=Path), help="PEM of its private key."),
+        click.option("--ca-cert", type=path, help="Encrypt, trusting the authority in this PEM."),
+        click.option("--client-cert", type=path, help="PEM of our own certificate."),
+        click.option("--client-key", type=path, help="PEM of its private key."),
         click.option("--insecure", is_flag=True, help="Let the token go to another machine in plaintext."),
         click.option("--timeout", type=float, default=300.0, show_default=True, help="Longest wait in seconds."),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+
+    def take(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return take
 
 
-def connect(
+connection_options = _options("127.0.0.1:8500", "EUL_SERVER", "EUL_TOKEN")
+"""Take what `connect` needs."""
+admin_options = _options("127.0.0.1:8501", "EUL_ADMIN_SERVER", "EUL_ADMIN_TOKEN")
+"""The same, for the administrators' port."""
+
+
+def connect(server: str, **options: Any) -> Client:  # noqa: ANN401  # the options above
+    """Return a client for the options of `connection_options`.
+
+    Args:
+        server: `HOST:PORT`.
+        **options: As `settings_of`.
+
+    Returns:
+        The client.
+    """
+    settings = settings_of(server, **options)
+    from eul_serve.client import Client
+
+    return Client(server, settings.token, settings=settings)
+
+
+def connect_admin(server: str, **options: Any) -> AdminClient:  # noqa: ANN401  # the options above
+    """Return an administrator's client for the options of `admin_options`.
+
+    Args:
+        server: `HOST:PORT`.
+        **options: As `settings_of`.
+
+    Returns:
+        The client.
+    """
+    settings = settings_of(server, **options)
+    from eul_serve.client import AdminClient
+
+    return AdminClient(server, settings.token, settings=settings)
+
+
+def settings_of(
     server: str,
     token: str | None,
     token_file: Path | None,
@@ -58,8 +100,8 @@ def connect(
     client_key: Path | None,
     insecure: bool,
     timeout: float,
-) -> Client:
-    """Return a client for the options.
+) -> Settings:
+    """Return the settings for the options.
 
     Args:
         server: `HOST:PORT`.
@@ -73,19 +115,19 @@ def connect(
         timeout: Longest wait in seconds.
 
     Returns:
-        The client.
+        The settings.
 
     Raises:
         InputError: An option is not acceptable.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # every error is one line of ours; read when grpc is imported
-    from eul_serve.client import Client, Settings, read_token
+    from eul_serve.client import Settings, read_token
 
     if token_file is not None:
         token = read_token(token_file)
     if not timeout > 0:
         raise InputError(f"--timeout: expected above 0 seconds, found {timeout:g}")
-    settings = Settings(
+    return Settings(
         address=server,
         token=token,
         tls=tls,
@@ -95,4 +137,3 @@ def connect(
         insecure=insecure,
         timeout_seconds=timeout,
     )
-    return Client(server, token, settings=settings)

@@ -36,6 +36,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--tokens", type=_PATH, help="A second file that holds tokens alone, e.g. a mounted Secret.")
 @click.option("--listen", default="127.0.0.1:8500", show_default=True, metavar="HOST:PORT", help="gRPC; 0 is any port.")
 @click.option("--metrics-listen", default="127.0.0.1:9500", show_default=True, metavar="HOST:PORT", help="Metrics.")
+@click.option("--admin-listen", metavar="HOST:PORT", help="gRPC for administrators; there is none without it.")
+@click.option("--audit", type=_PATH, help="File to write decisions to, each line bound to the one before.")
 @click.option("--cache", type=_PATH, default=Path("build/cache"), show_default=True, help="Verified bundles.")
 @engine_options
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
@@ -80,6 +82,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
 
     def announce(ready: Ready) -> None:
         text = f"ready: gRPC on {ready.listen}, metrics on http://{ready.metrics}/metrics"
+        text += f", administrators on {ready.admin}" if ready.admin else ""
         click.echo(ready.to_json() if as_json else text)
 
     asyncio.run(serve(settings, start_engine, announce, REGISTRY))
@@ -107,18 +110,23 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
     from eul_serve.serve.settings import ServeSettings
     from eul_serve.swap.leases import LeaseLimits
 
+    def transport(listen: str) -> TransportSettings:
+        return TransportSettings(
+            listen=Address.parse(listen),
+            certificate=options["tls_cert"],
+            key=options["tls_key"],
+            client_ca=options["tls_client_ca"],
+            insecure=options["insecure"],
+        )
+
     return ServeSettings(
         registry=options["registry"],
         policy=options["policy"],
         tokens=options["tokens"],
         cache=options["cache"].absolute(),
-        transport=TransportSettings(
-            listen=Address.parse(options["listen"]),
-            certificate=options["tls_cert"],
-            key=options["tls_key"],
-            client_ca=options["tls_client_ca"],
-            insecure=options["insecure"],
-        ),
+        transport=transport(options["listen"]),
+        admin=options["admin_listen"] and transport(options["admin_listen"]),
+        audit=options["audit"],
         metrics_listen=Address.parse(options["metrics_listen"]),
         key_file=options["key_file"],
         limits=LeaseLimits(total=options["max_requests"], tenant=options["max_tenant_requests"]),

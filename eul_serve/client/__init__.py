@@ -1,5 +1,6 @@
 """A typed client of a server; needs neither torch, vllm nor the server's code."""
 
+from eul_serve.client.admin import AdminClient, Step
 from eul_serve.client.aio import AsyncClient
 from eul_serve.client.answers import Answer, BundleAlias, Choice, Classification, Part, Usage
 from eul_serve.client.client import Client
@@ -7,6 +8,7 @@ from eul_serve.client.settings import Retries, Settings
 from eul_serve.client.token import read_token
 
 __all__ = [
+    "AdminClient",
     "Answer",
     "AsyncClient",
     "BundleAlias",
@@ -16,6 +18,7 @@ __all__ = [
     "Part",
     "Retries",
     "Settings",
+    "Step",
     "Usage",
     "read_token",
 ]

@@ -134,7 +134,7 @@ class BundleAlias:
     revision: str
     """The revision that new requests get; empty while none is in the engine."""
     state: str
-    """published, loading, resident, draining or failed."""
+    """published, announced, pulled, verified, loaded, warm, active, draining, gone or failed."""
     default: bool
     """Whether an empty adapter means this alias."""
 

@@ -73,8 +73,8 @@ def _credentials(settings: Settings) -> grpc.ChannelCredentials | None:
         return None
     context, path = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings.ca_certificate
     try:
-        trusted = path and path.read_bytes()
-        if trusted:
+        trusted = None if path is None else path.read_bytes()
+        if trusted is not None:
             context.load_verify_locations(cadata=trusted.decode("ascii"))
         if settings.certificate is None or settings.key is None:
             return grpc.ssl_channel_credentials(trusted)

@@ -36,7 +36,10 @@ class Metrics:
         self.policy_loads = Counter(
             "eul_policy_loads", "Readings of a changed policy.", ("outcome",), registry=registry
         )
-        self.resident = Gauge("eul_resident_bundles", "Bundles that every worker holds.", registry=registry)
+        self.revisions = Gauge("eul_revisions", "Revisions by stage of their life.", ("stage",), registry=registry)
+        self.audit_failures = Counter(
+            "eul_audit_failures", "Decisions that could not be written into the audit log.", registry=registry
+        )
         self.swaps = Counter("eul_swaps", "Moves of an alias in this server.", ("outcome",), registry=registry)
         self.verification_failures = Counter(
             "eul_verification_failures", "Bundles that were not taken up.", ("reason",), registry=registry
@@ -73,7 +76,7 @@ class Metrics:
         )
         self.swap_seconds = Histogram(
             "eul_swap_duration_seconds",
-            "Swaps by stage: pull, verify, load, activate, drain.",
+            "Swaps by stage: pull, verify, load, probe, activate, drain.",
             ("stage",),
             buckets=SWAP_BUCKETS,
             registry=registry,

@@ -2,7 +2,7 @@
 
 from eul_serve.policy.jwt_rules import JwtRules
 from eul_serve.policy.load import load_policy
-from eul_serve.policy.policy import Policy, hash_token
+from eul_serve.policy.policy import Admin, Policy, hash_token
 from eul_serve.policy.quota import Quota
 from eul_serve.policy.rights import RIGHTS, Right
 from eul_serve.policy.tenant import BASE, REFUSAL, Base, Grant, TenantPolicy
@@ -11,6 +11,7 @@ __all__ = [
     "BASE",
     "REFUSAL",
     "RIGHTS",
+    "Admin",
     "Base",
     "Grant",
     "JwtRules",

@@ -12,7 +12,7 @@ from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_digest, check_name
 from eul_serve.format.digest import digest_bytes
 from eul_serve.policy.jwt_rules import JwtRules, read_jwt
-from eul_serve.policy.policy import Policy
+from eul_serve.policy.policy import Admin, Policy
 from eul_serve.policy.quota import PRIORITIES, Quota
 from eul_serve.policy.rights import RIGHTS, Right
 from eul_serve.policy.section import Section
@@ -38,7 +38,7 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
     """
     file = Section.read(path, "policy")
-    file.allow("derived_from", "jwt", "tenants")
+    file.allow("admins", "derived_from", "jwt", "tenants")
     derived, signed = _derived(file.section("derived_from")), read_jwt(file.section("jwt"))
     tenants: dict[str, TenantPolicy] = {}
     holders: dict[str, str] = {}
@@ -48,20 +48,35 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
             _hold(holders, digest, name, section)
     if tokens is not None:
         _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
-    _check_certificates(tenants, file)
-    epoch = _epoch(tenants, holders, derived, signed)
-    return Policy(tenants=tenants, tokens=holders, derived_from=derived, jwt=signed, epoch=epoch)
+    admins = {name: _admin(name, section) for name, section in file.sections("admins")}
+    _check_holders(tenants, holders, admins, file)
+    epoch = _epoch(tenants, holders, derived, signed, admins)
+    return Policy(tenants=tenants, tokens=holders, derived_from=derived, jwt=signed, admins=admins, epoch=epoch)
 
 
-def _check_certificates(tenants: Mapping[str, TenantPolicy], file: Section) -> None:
-    holders: dict[str, str] = {}
-    for tenant in tenants.values():
-        for name in sorted(tenant.certificates):
-            if holders.setdefault(name, tenant.name) != tenant.name:
-                raise InputError(
-                    f"{file.where}: certificates: {name[:100]!r} is held by two tenants, {holders[name]!r} and "
-                    f"{tenant.name!r}"
-                )
+def _admin(name: str, section: Section) -> Admin:
+    section.allow("certificates", "token_sha256")
+    section.parsed("name", lambda text: check_name(text, "administrator"), name)
+    tokens = section.texts("token_sha256")
+    for digest in tokens:
+        _check_hash(digest, section)
+    return Admin(tokens=frozenset(tokens), certificates=frozenset(section.texts("certificates")))
+
+
+def _check_holders(
+    tenants: Mapping[str, TenantPolicy], tokens: Mapping[str, str], admins: Mapping[str, Admin], file: Section
+) -> None:
+    """Refuse a token or a certificate that two have: nobody is a tenant and an administrator by one secret."""
+    held = {f"token {digest[:8]}...": f"tenant {name!r}" for digest, name in tokens.items()}
+    pairs = [
+        (f"tenant {one.name!r}", f"certificate {name[:100]!r}") for one in tenants.values() for name in one.certificates
+    ]
+    for name, admin in admins.items():
+        pairs += [(f"administrator {name!r}", f"token {digest[:8]}...") for digest in admin.tokens]
+        pairs += [(f"administrator {name!r}", f"certificate {one[:100]!r}") for one in admin.certificates]
+    for holder, secret in sorted(pairs):
+        if held.setdefault(secret, holder) != holder:
+            raise InputError(f"{file.where}: {secret} is held by two, {held[secret]} and {holder}")
 
 
 def _derived(section: Section) -> dict[str, str]:
@@ -147,6 +162,7 @@ def _epoch(
     holders: Mapping[str, str],
     derived: Mapping[str, str],
     signed: JwtRules | None,
+    admins: Mapping[str, Admin],
 ) -> str:
     content: dict[str, object] = {
         "tenants": {tenant.name: _rules(tenant) for tenant in tenants.values()},
@@ -156,6 +172,11 @@ def _epoch(
         content["derived_from"] = dict(derived)
     if signed is not None:
         content["jwt"] = signed.to_json()
+    if admins:
+        content["admins"] = {
+            name: {"certificates": sorted(admin.certificates), "tokens": sorted(admin.tokens)}
+            for name, admin in admins.items()
+        }
     return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 

@@ -26,11 +26,17 @@ OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 _caller: ContextVar[Caller] = ContextVar("caller")
+_admin: ContextVar[str] = ContextVar("admin")
 
 
 def current_caller() -> Caller:
     """Return who makes the current call."""
     return _caller.get()
+
+
+def current_admin() -> str:
+    """Return the administrator who makes the current call."""
+    return _admin.get()
 
 
 def bearer_token(metadata: Metadata | None) -> str | None:
@@ -100,11 +106,21 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
 
     def _identify(self, metadata: Metadata | None, names: frozenset[str]) -> None:
         try:
-            credentials = Credentials(token=bearer_token(metadata), names=names)
-            _caller.set(identify(credentials, self._policies.current, self._policies.ring))
+            self._know(Credentials(token=bearer_token(metadata), names=names))
         except IdentityError:
             self._metrics.denials.labels(reason="identity").inc()
             raise
+
+    def _know(self, credentials: Credentials) -> None:
+        """Remember the tenant whose call it is."""
+        _caller.set(identify(credentials, self._policies.current, self._policies.ring))
+
+
+class AdminAuthenticator(Authenticator):
+    """Lets administrators through, and nobody else."""
+
+    def _know(self, credentials: Credentials) -> None:
+        _admin.set(self._policies.current.identify_admin(credentials.token, credentials.names))
 
 
 def _guarded(

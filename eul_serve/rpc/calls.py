@@ -47,13 +47,16 @@ class Calls:
         self._metrics = metrics
         self._deadline = deadline_seconds
 
-    async def answer(self, method: str, context: CallContext, work: Awaitable[Answer]) -> Answer:
+    async def answer(
+        self, method: str, context: CallContext, work: Awaitable[Answer], *, endless: bool = False
+    ) -> Answer:
         """Run one call.
 
         Args:
             method: Name of the RPC.
             context: grpc's context of the call.
             work: What the call does.
+            endless: Whether it runs until the caller leaves.
 
         Returns:
             What the work returned; where it failed, the call is aborted with a code and one line.
@@ -63,7 +66,7 @@ class Calls:
         started, code = time.monotonic(), grpc.StatusCode.OK
         self._metrics.in_flight.inc()
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(None if endless else self._deadline):
                 return await work
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED

@@ -16,17 +16,7 @@ _REASONS = {
     "length": pb.FINISH_REASON_LENGTH,
     "abort": pb.FINISH_REASON_ABORT,
 }
-_STATES = {
-    Stage.WANTED: bundles.BUNDLE_STATE_LOADING,
-    Stage.PULLING: bundles.BUNDLE_STATE_LOADING,
-    Stage.LOADING: bundles.BUNDLE_STATE_LOADING,
-    Stage.RESIDENT: bundles.BUNDLE_STATE_RESIDENT,
-    Stage.SERVING: bundles.BUNDLE_STATE_RESIDENT,
-    Stage.DRAINING: bundles.BUNDLE_STATE_DRAINING,
-    Stage.UNLOADING: bundles.BUNDLE_STATE_DRAINING,
-    Stage.GONE: bundles.BUNDLE_STATE_PUBLISHED,
-    Stage.FAILED: bundles.BUNDLE_STATE_FAILED,
-}
+_STATES: dict[Stage, bundles.BundleState] = {stage: getattr(bundles, f"BUNDLE_STATE_{stage.name}") for stage in Stage}
 
 
 def prompt_of(message: pb.Prompt) -> Prompt:

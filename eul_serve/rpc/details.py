@@ -1,7 +1,8 @@
 """What a refusal tells a program: `google.rpc` details beside the code and the line for people.
 
-Every status has an ErrorInfo with a reason of a closed set. What passes by itself has a RetryInfo, and gRPC's own
-push-back for clients that retry; a used-up quota has a QuotaFailure; a bad field has a BadRequest.
+Every status has an ErrorInfo with a reason of a closed set. What passes by itself has a RetryInfo; a used-up quota has
+a QuotaFailure; a bad field has a BadRequest. gRPC's own push-back makes clients wait by themselves where it is short,
+and tells them not to try again where it is not: a caller should hear of half a minute, not hang for it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from eul_serve.rpc.status import code_of
 DOMAIN = "eul-serve"
 DETAILS_KEY = "grpc-status-details-bin"
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
+LONGEST_PUSHBACK = 5.0
+"""Seconds that a client is told to wait without its caller being asked."""
 
 _REASONS: dict[type[BaseException], str] = {
     InputError: "INVALID_REQUEST",
@@ -71,9 +74,8 @@ def trailers(error: BaseException, text: str, request_id: str) -> Metadata:
         packed.Pack(detail)
         status.details.append(packed)
     found = [("x-request-id", request_id), (DETAILS_KEY, status.SerializeToString())]
-    if isinstance(error, CapacityError):  # -1: there is no use in trying again
-        wait = max(1, round(error.retry_seconds * 1000)) if isinstance(error, BusyError) else -1
-        found.append((PUSHBACK_KEY, str(wait)))
+    if isinstance(error, CapacityError):
+        found.append((PUSHBACK_KEY, str(_pushback(error))))
     return tuple(found)
 
 
@@ -88,7 +90,18 @@ def _details(error: BaseException, text: str, request_id: str) -> Iterator[Messa
         yield BadRequest(field_violations=[violation])
 
 
+def _pushback(error: CapacityError) -> int:
+    """Return the milliseconds after which a client tries again by itself; -1 where it should not."""
+    if isinstance(error, BusyError) and error.retry_seconds <= LONGEST_PUSHBACK:
+        return _milliseconds(error.retry_seconds)
+    return -1
+
+
 def _duration(seconds: float) -> Duration:
     duration = Duration()
-    duration.FromMilliseconds(max(1, round(seconds * 1000)))
+    duration.FromMilliseconds(_milliseconds(seconds))
     return duration
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

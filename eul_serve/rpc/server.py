@@ -1,27 +1,40 @@
-"""The gRPC server: transport, health and reflection around the two services."""
+"""A gRPC server: transport, health and reflection around some services."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from eul_serve.rpc.auth import Authenticator
-from eul_serve.rpc.bundles import BundleServicer
-from eul_serve.rpc.generation import GenerationServicer
 from eul_serve.rpc.transport import TransportSettings, bind
-from eul_serve.v1 import (
-    bundle_service_pb2,
-    bundle_service_pb2_grpc,
-    generation_service_pb2,
-    generation_service_pb2_grpc,
-)
+from eul_serve.v1 import admin_service_pb2_grpc as admin
+from eul_serve.v1 import bundle_service_pb2_grpc as bundles
+from eul_serve.v1 import generation_service_pb2_grpc as generation
+from eul_serve.v1.admin_service_pb2 import DESCRIPTOR as ADMIN_FILE
+from eul_serve.v1.bundle_service_pb2 import DESCRIPTOR as BUNDLE_FILE
+from eul_serve.v1.generation_service_pb2 import DESCRIPTOR as GENERATION_FILE
 
-GENERATION = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
-BUNDLES = bundle_service_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
-READINESS = (GENERATION, BUNDLES)
 LIVENESS = ""
+READINESS = tuple(
+    file.services_by_name[name].full_name
+    for file, name in ((GENERATION_FILE, "GenerationService"), (BUNDLE_FILE, "BundleService"))
+)
+"""What a probe asks for."""
+
+Adder = Callable[[Any, grpc.aio.Server], None]
+_ADDERS: Mapping[str, tuple[ServiceDescriptor, Adder]] = {
+    "GenerationService": (
+        GENERATION_FILE.services_by_name["GenerationService"], generation.add_GenerationServiceServicer_to_server,
+    ),
+    "BundleService": (BUNDLE_FILE.services_by_name["BundleService"], bundles.add_BundleServiceServicer_to_server),
+    "AdminService": (ADMIN_FILE.services_by_name["AdminService"], admin.add_AdminServiceServicer_to_server),
+}  # fmt: skip
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port would share the calls
@@ -33,12 +46,13 @@ _OPTIONS = (
 
 
 class GrpcServer:
-    """The server; NOT_SERVING until `ready`."""
+    """The server; NOT_SERVING until it is made welcome."""
 
     def __init__(self, settings: TransportSettings, authenticator: Authenticator, grace_seconds: float) -> None:
         self._settings = settings
         self._grace = grace_seconds
         self._health = health.aio.HealthServicer()
+        self._names: list[str] = []
         limit = settings.max_message_bytes
         options = (
             *_OPTIONS,
@@ -49,12 +63,11 @@ class GrpcServer:
         )
         self._server = grpc.aio.server(interceptors=(authenticator,), options=options)
 
-    async def start(self, generation: GenerationServicer, bundles: BundleServicer) -> int:
+    async def start(self, servicers: Mapping[str, Any]) -> int:
         """Listen, alive but not ready.
 
         Args:
-            generation: Answers prompts.
-            bundles: Tells about bundles.
+            servicers: What answers, by the short name of the service.
 
         Returns:
             The port.
@@ -62,26 +75,29 @@ class GrpcServer:
         Raises:
             InputError: The address is taken or not ours, or the certificate cannot be read.
         """
-        generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(generation, self._server)  # type: ignore[no-untyped-call]  # protoc writes no types
-        bundle_service_pb2_grpc.add_BundleServiceServicer_to_server(bundles, self._server)  # type: ignore[no-untyped-call]
+        for name, servicer in servicers.items():
+            descriptor, add = _ADDERS[name]
+            add(servicer, self._server)
+            self._names.append(descriptor.full_name)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*READINESS, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        await self.welcome(False)
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         port = bind(self._server, self._settings)
         await self._server.start()
         return port
 
-    async def ready(self) -> None:
-        """Tell probes that requests are welcome."""
-        await self._set(health_pb2.HealthCheckResponse.SERVING)
+    async def welcome(self, ready: bool) -> None:
+        """Tell probes whether requests are welcome."""
+        answer = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._health.set(name, answer.SERVING if ready else answer.NOT_SERVING)
 
-    async def stop(self) -> None:
-        """Tell probes that no request is welcome, let those in flight finish within the grace, and stop."""
-        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.stop(self._grace)
+    async def stop(self, grace: float | None = None) -> None:
+        """Tell probes that no request is welcome, let those in flight finish within the grace, and stop.
 
-    async def _set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in READINESS:
-            await self._health.set(name, status)
+        Args:
+            grace: Seconds; None is what the server was made with.
+        """
+        await self.welcome(False)
+        await self._server.stop(self._grace if grace is None else grace)

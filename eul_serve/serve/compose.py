@@ -1,4 +1,4 @@
-"""Builds a server around an engine, and takes it down again."""
+"""Runs a server around an engine, and takes it down again."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from eul_serve.audit import AuditLog
 from eul_serve.engine.base import Engine
 from eul_serve.errors import EngineError
 from eul_serve.metrics import Metrics
-from eul_serve.registry import Cache, open_registry
-from eul_serve.rpc.auth import Authenticator
+from eul_serve.rpc.admin import AdminServicer, Steering
+from eul_serve.rpc.auth import AdminAuthenticator, Authenticator
 from eul_serve.rpc.bundles import BundleServicer
-from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.generation import GenerationServicer
-from eul_serve.rpc.runner import Runner, Traffic
-from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.server import GrpcServer
-from eul_serve.serve.key import server_key
+from eul_serve.serve.audited import Auditor
+from eul_serve.serve.parts import Parts, assemble
 from eul_serve.serve.settings import ServeSettings
-from eul_serve.swap.arrival import Store
 from eul_serve.swap.follower import Follower
-from eul_serve.swap.leases import Leases
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
-from eul_serve.traffic import Line, LineLimits, Quotas
 
 _log = logging.getLogger("eul_serve.serve")
+WATCH_SECONDS = 0.5
+"""Between two looks at the engine: its death is noticed within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +35,8 @@ class RunningServer:
 
     port: int
     """The gRPC port."""
+    admin_port: int | None
+    """The administrators' port; None where there is none."""
     follower: Follower
     """Follows registry and policy."""
     residency: Residency
@@ -47,7 +47,7 @@ class RunningServer:
 
 @asynccontextmanager
 async def running(
-    settings: ServeSettings, engine: Engine, policies: PolicySource, metrics: Metrics
+    settings: ServeSettings, engine: Engine, policies: PolicySource, metrics: Metrics, audit: AuditLog | None = None
 ) -> AsyncIterator[RunningServer]:
     """Run a server on an engine until the context ends; requests in flight may then finish.
 
@@ -56,42 +56,68 @@ async def running(
         engine: A started engine; the caller closes it.
         policies: The policy in force.
         metrics: The server's metrics.
+        audit: Where decisions are written down; None writes none.
 
     Yields:
         The server, once it has taken up what its policy names.
 
     Raises:
-        InputError: A setting is not acceptable, or the address is taken.
+        InputError: A setting is not acceptable, or an address is taken.
     """
-    salter = Salter(server_key(settings.key_file))
-    registry, leases = open_registry(settings.registry), Leases(settings.limits)
-    store = Store(registry=registry, cache=Cache(settings.cache), fingerprint=engine.info.fingerprint, metrics=metrics)
-    residency = Residency(engine, store, metrics)
-    follower = Follower(policies, registry, residency, leases, metrics)
-    calls = Calls(metrics, settings.deadline_seconds)
-    line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
-    traffic = Traffic(leases=leases, quotas=Quotas(), line=line)
-    runner = Runner(engine, follower, residency, traffic, salter, metrics)
-    authenticator = Authenticator(policies, metrics, certificates=settings.transport.client_ca is not None)
-    server = GrpcServer(settings.transport, authenticator, settings.grace_seconds)
-    port = await server.start(GenerationServicer(calls, runner), BundleServicer(calls, registry, residency))
+    parts = assemble(settings, engine, policies, metrics)
+    if audit is not None:
+        parts.feed.listen(Auditor(audit, metrics))
+    parts.feed.tell("start", epoch=policies.current.epoch, base=engine.info.fingerprint)
+    certificates = settings.transport.client_ca is not None
+    server = GrpcServer(
+        settings.transport, Authenticator(policies, metrics, certificates=certificates), settings.grace_seconds
+    )
+    port = await server.start(
+        {
+            "GenerationService": GenerationServicer(parts.calls, parts.runner),
+            "BundleService": BundleServicer(parts.calls, parts.registry, parts.residency),
+        }
+    )
     tasks: list[asyncio.Task[None]] = []
+    admin: GrpcServer | None = None
     try:
-        await follower.poll_registry()
-        await follower.settle()
+        admin, admin_port = await _start_admin(settings, parts, server, policies, metrics)
+        await parts.follower.poll_registry()
+        await parts.follower.settle()
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        tasks.append(asyncio.create_task(follower.run(settings.poll_seconds)))
-        tasks.append(asyncio.create_task(_watch_engine(engine, settings.poll_seconds, failed)))
-        await server.ready()
-        yield RunningServer(port=port, follower=follower, residency=residency, failed=failed)
+        tasks.append(asyncio.create_task(parts.follower.run(settings.poll_seconds)))
+        tasks.append(asyncio.create_task(_watch_engine(engine, min(settings.poll_seconds, WATCH_SECONDS), failed)))
+        await server.welcome(not parts.leases.closed)
+        yield RunningServer(
+            port=port, admin_port=admin_port, follower=parts.follower, residency=parts.residency, failed=failed
+        )
     finally:
         await server.stop()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await follower.settle()
-        follower.close()
-        await residency.close()
+        if admin is not None:
+            await admin.stop(0.0)
+        await parts.close()
+        parts.feed.tell("stop")
+
+
+async def _start_admin(
+    settings: ServeSettings, parts: Parts, server: GrpcServer, policies: PolicySource, metrics: Metrics
+) -> tuple[GrpcServer | None, int | None]:
+    """Start the administrators' server, where there is an address for it."""
+    if settings.admin is None:
+        return None, None
+    certificates = settings.admin.client_ca is not None
+    admin = GrpcServer(
+        settings.admin, AdminAuthenticator(policies, metrics, certificates=certificates), settings.grace_seconds
+    )
+    steering = Steering(
+        follower=parts.follower, pins=parts.pins, leases=parts.leases, feed=parts.feed, welcome=server.welcome
+    )
+    port = await admin.start({"AdminService": AdminServicer(parts.calls, parts.overview, steering)})
+    await admin.welcome(True)
+    return admin, port
 
 
 async def _watch_engine(engine: Engine, poll_seconds: float, failed: asyncio.Future[None]) -> None:

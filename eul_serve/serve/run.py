@@ -8,12 +8,14 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from eul_serve.address import Address
+from eul_serve.audit import AuditLog
 from eul_serve.engine.base import Engine
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.metrics import Exposition, Metrics
@@ -33,12 +35,14 @@ class Ready:
     """Address of the gRPC port."""
     metrics: str
     """Address of the metrics port."""
+    admin: str | None
+    """Address of the administrators' port; None where there is none."""
     model: str
     """Directory of the base model."""
 
     def to_json(self) -> str:
         """Return one line of JSON."""
-        return json.dumps({"listen": self.listen, "metrics": self.metrics, "model": self.model}, sort_keys=True)
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None}, sort_keys=True)
 
 
 async def serve(
@@ -63,16 +67,23 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics(registry)
     policies = PolicySource(settings.policy, settings.tokens, metrics)
-    for address in (settings.transport.listen, settings.metrics_listen):
-        check_free(address)
+    admin = settings.admin.listen if settings.admin else None
+    for address in (settings.transport.listen, settings.metrics_listen, admin):
+        if address is not None:
+            check_free(address)
     # Ports are bound after the engine has started: its processes would inherit them and keep them when we end.
     engine = await start_engine(policies)
     try:
-        with Exposition(settings.metrics_listen.host, settings.metrics_listen.port, metrics.registry) as exposition:
-            async with running(settings, engine, policies, metrics) as server:
+        listen = settings.metrics_listen
+        with (
+            Exposition(listen.host, listen.port, metrics.registry) as exposition,
+            AuditLog(settings.audit) if settings.audit else nullcontext() as audit,
+        ):
+            async with running(settings, engine, policies, metrics, audit) as server:
                 ready = Ready(
                     listen=str(Address(settings.transport.listen.host, server.port)),
-                    metrics=str(Address(settings.metrics_listen.host, exposition.port)),
+                    metrics=str(Address(listen.host, exposition.port)),
+                    admin=str(Address(admin.host, server.admin_port or 0)) if admin else None,
                     model=engine.info.model,
                 )
                 if settings.ready_file:

@@ -27,6 +27,10 @@ class ServeSettings:
     """Directory of verified bundles."""
     transport: TransportSettings
     """How the server is reached."""
+    admin: TransportSettings | None = None
+    """How administrators reach it; None has no such port."""
+    audit: Path | None = None
+    """File to write decisions to; None writes none."""
     metrics_listen: Address = field(default_factory=lambda: Address("127.0.0.1", 9500))
     """Where the metrics are."""
     key_file: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,13 @@ class Store:
     metrics: Metrics
     """Times the stages."""
 
-    def pull(self, name: str, revision: str) -> Bundle:
+    def pull(self, name: str, revision: str, pulled: Callable[[], object]) -> Bundle:
         """Bring a revision into the cache, verified.
 
         Args:
             name: A bundle that has the revision.
             revision: `sha256:<hex>`.
+            pulled: Called when its bytes are in the cache, and not yet verified where they have just come.
 
         Returns:
             The verified bundle, in the cache.
@@ -66,13 +67,15 @@ class Store:
             BundleMismatchError: It was made for another base model.
             CapacityError: The disk is full.
         """
-        timed = _TimedRegistry(self.registry)
+        timed = _TimedRegistry(self.registry, pulled)
         started = time.monotonic()
         # The cache asks for these two methods alone.
         bundle = self.cache.pull(cast(Registry, timed), name, revision, self.fingerprint)
         spent = time.monotonic() - started
         if timed.seconds:  # not already in the cache
             self.metrics.swap_seconds.labels(stage="pull").observe(timed.seconds)
+        else:
+            pulled()
         self.metrics.swap_seconds.labels(stage="verify").observe(spent - timed.seconds)
         return bundle
 
@@ -80,8 +83,9 @@ class Store:
 class _TimedRegistry:
     """A registry that tells copying (pull) from what the cache does with the copy (verify)."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, pulled: Callable[[], object]) -> None:
         self._registry = registry
+        self._pulled = pulled
         self.seconds = 0.0
 
     @contextmanager
@@ -99,6 +103,7 @@ class _TimedRegistry:
     def fetch(self, name: str, revision: str, target: Path, *, with_statistics: bool = False) -> None:
         with self._timed():
             self._registry.fetch(name, revision, target, with_statistics=with_statistics)
+        self._pulled()
 
 
 def reason_of(error: EulError) -> str:

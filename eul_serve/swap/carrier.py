@@ -1,17 +1,24 @@
-"""Does outside what a revision's life asks for: pull, load, unload."""
+"""Does outside what a revision's life asks for: pull, load, probe, unload."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
+import math
+import secrets
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from eul_serve.engine.base import Engine, ResidentBundle
+from eul_serve.engine.base import Engine, ResidentBundle, Work
+from eul_serve.errors import EngineError
 from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store
 from eul_serve.swap.entry import Entry
 
+_PROBE = (0, 1)
+"""Tokens that every vocabulary has."""
 MAX_PULLS = 2
 """Revisions that are pulled at the same time."""
 
@@ -27,10 +34,17 @@ class Carrier:
         # Threads of their own, so that slow pulls keep no other work of the server waiting for one.
         self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
 
-    async def pull(self, entry: Entry) -> None:
-        """Bring a revision into the cache, verified, and give it a number."""
+    async def pull(self, entry: Entry, pulled: Callable[[], None]) -> None:
+        """Bring a revision into the cache, verified, and give it a number.
+
+        Args:
+            entry: The revision.
+            pulled: Called on the event loop when its bytes are there.
+        """
         loop = asyncio.get_running_loop()
-        bundle = await loop.run_in_executor(self._pulls, self._store.pull, entry.name, entry.revision)
+        # Both this and the thread's end reach the loop in the order in which they happen.
+        told = functools.partial(loop.call_soon_threadsafe, pulled)
+        bundle = await loop.run_in_executor(self._pulls, self._store.pull, entry.name, entry.revision, told)
         entry.manifest = bundle.manifest
         entry.resident = ResidentBundle(
             revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
@@ -43,12 +57,26 @@ class Carrier:
             stages = await self._engine.load(entry.resident)
         for stage, seconds in stages.items():
             self._metrics.load_seconds.labels(stage=stage).observe(seconds)
-        self._metrics.resident.inc()
+
+    async def probe(self, entry: Entry) -> None:
+        """Let a loaded revision read a few tokens: it computes, and its first caller does not wait for its slot.
+
+        Args:
+            entry: The revision.
+
+        Raises:
+            EngineError: What it computes is no number.
+        """
+        assert entry.resident is not None, "a revision is probed after it was loaded"
+        work = Work(id=secrets.token_hex(8), token_ids=_PROBE, bundle=entry.resident, salt=secrets.token_hex(16))
+        with self._metrics.swap_stage("probe"):
+            (score,) = await self._engine.score(work, [_PROBE])
+        if not math.isfinite(score):
+            raise EngineError(f"bundle {entry.revision}: its layers compute {score} where a number is expected")
 
     async def unload(self, entry: Entry) -> None:
         """Take a revision out of every worker after its drain."""
         await self.discard(entry)
-        self._metrics.resident.dec()
         self._metrics.swap_seconds.labels(stage="drain").observe(time.monotonic() - entry.drains_since)
 
     async def discard(self, entry: Entry) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 
 from eul_serve.engine.base import ResidentBundle
 from eul_serve.errors import EulError
@@ -48,7 +48,7 @@ class Entry:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def wait_out(self, *stages: Enum) -> None:
-        """Return when the entry is in none of these stages."""
-        while self.state.stage in stages:
+    async def wait_while(self, holds: Callable[[RevisionState], bool]) -> None:
+        """Return when something does not hold of the state any more."""
+        while holds(self.state):
             await self.changed.wait()

@@ -7,6 +7,7 @@ are read by a thread each, and every alias has at most one move under way, in a 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from eul_serve.policy import REFUSAL, Policy
 from eul_serve.registry import AliasState, Registry
 from eul_serve.swap.arrival import as_answer, reason_of
 from eul_serve.swap.entry import Entry
+from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
@@ -47,13 +49,20 @@ class Follower:
     """Keeps the server's pointers where the registry's aliases are, and its policy what the file says."""
 
     def __init__(
-        self, policies: PolicySource, registry: Registry, residency: Residency, leases: Leases, metrics: Metrics
+        self,
+        policies: PolicySource,
+        registry: Registry,
+        residency: Residency,
+        leases: Leases,
+        metrics: Metrics,
+        feed: Feed,
     ) -> None:
         self._policies = policies
         self._registry = registry
         self._residency = residency
         self._leases = leases
         self._metrics = metrics
+        self._feed = feed
         self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._complaints: dict[str, str] = {}
@@ -64,10 +73,16 @@ class Follower:
         """Poll for ever."""
         await asyncio.gather(*(_forever(poll, poll_seconds) for poll in (self.poll_policy, self.poll_registry)))
 
-    async def poll_policy(self) -> None:
-        """Read the policy once; stop what it does not grant any more."""
-        if self._policies.put(await self._in(self._policy_thread, self._policies.read)):
+    async def poll_policy(self, *, strict: bool = False) -> None:
+        """Read the policy once; stop what it does not grant any more.
+
+        Args:
+            strict: Whether one that cannot be read is an error.
+        """
+        read = functools.partial(self._policies.read, strict=strict)
+        if self._policies.put(await self._in(self._policy_thread, read)):
             self._leases.recheck(self._policies.current)
+            self._feed.tell("policy", epoch=self._policies.current.epoch)
 
     async def poll_registry(self) -> None:
         """Read the registry once, and start what has to change."""
@@ -77,6 +92,24 @@ class Follower:
         idle = [reference for key, reference in wanted.items() if key not in self._moves]
         for target in await self._in(self._registry_thread, self._read_all, idle):
             self._start_move(target)
+
+    async def look(self, reference: Reference) -> str:
+        """Look at an alias now, and return the revision that serves it then.
+
+        Args:
+            reference: An alias that the policy names.
+
+        Returns:
+            Its revision.
+
+        Raises:
+            EulError: It cannot be read, or what it points to cannot be taken up.
+        """
+        target = await self._in(self._registry_thread, self._read, reference)
+        entry = self._residency.pointed(reference)
+        if entry is None or entry.revision != target.revision:
+            entry = await self._move(target)
+        return entry.revision
 
     async def settle(self) -> None:
         """Wait until every move under way has ended."""
@@ -167,12 +200,15 @@ class Follower:
         reference = target.reference
         self._check(target)
         entry = await self._residency.ensure(reference.name, target.revision)
+        before = self._residency.pointed(reference)
         self._check(target)  # another move of this alias may have ended while this one was loading
         if still_allowed(self._policies.current, reference):
             self._followed[str(reference)] = reference
             self._residency.point(reference, entry)
             self._metrics.swaps.labels(outcome="done").inc()
             _log.info("%s is served by %s", reference, target.revision)
+            was = before and before.revision
+            self._feed.tell("swap", reference=str(reference), revision=target.revision, before=was)
         return entry
 
     def _check(self, target: Target) -> None:
@@ -185,6 +221,7 @@ class Follower:
         if self._complaints.get(str(reference)) != str(error):
             self._complaints[str(reference)] = str(error)
             _log.warning("%s stays where it is: %s", reference, error)
+            self._feed.tell("swap_refused", reference=str(reference), reason=reason_of(error))
 
 
 async def _forever(poll: Callable[[], Awaitable[None]], poll_seconds: float) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from eul_serve.errors import BusyError, EulError, IdentityError, RefusedError
+from eul_serve.errors import BusyError, EngineError, EulError, IdentityError, RefusedError
 from eul_serve.format import Reference
 from eul_serve.identity import Caller
 from eul_serve.policy import Policy, Right
@@ -73,9 +73,15 @@ class Leases:
     def __init__(self, limits: LeaseLimits) -> None:
         self._limits = limits
         self._open: set[Lease] = set()
+        self.closed = False
+        """Whether new requests are refused, as the server drains."""
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def tenants(self) -> list[str]:
+        """Return the tenant of every request."""
+        return [lease.caller.tenant.name for lease in self._open]
 
     @contextmanager
     def hold(self, caller: Caller, reference: Reference | None, rights: frozenset[Right]) -> Iterator[Lease]:
@@ -91,10 +97,13 @@ class Leases:
 
         Raises:
             BusyError: Too many requests are running.
+            EngineError: The server drains.
             EulError: The lease was revoked; the reason that was given.
         """
         task = asyncio.current_task()
         assert task is not None, "leases are held by tasks"
+        if self.closed:
+            raise EngineError("this server drains and takes no new requests; ask another one, or later")
         self._check_room(caller)
         lease = Lease(caller=caller, reference=reference, rights=rights, task=task)
         self._open.add(lease)

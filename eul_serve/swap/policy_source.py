@@ -41,9 +41,20 @@ class PolicySource:
         """Keys of the issuer of signed tokens."""
         self.ring.put(self.ring.read(self.current.jwt))
 
-    def read(self) -> Reading:
-        """Read the files again; blocks. What cannot be read is told once, and stays as it was."""
-        policy = self._read_policy()
+    def read(self, *, strict: bool = False) -> Reading:
+        """Read the files again; blocks.
+
+        Args:
+            strict: Whether a policy that cannot be read is an error of whoever asks; else it is told once, and the one
+                in force stays.
+
+        Returns:
+            What was found.
+
+        Raises:
+            InputError: The policy cannot be read, and somebody asked for it.
+        """
+        policy = load_policy(self._path, self._tokens) if strict else self._read_policy()
         return Reading(policy=policy, keys=self.ring.read((policy or self.current).jwt))
 
     def _read_policy(self) -> Policy | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,23 +20,34 @@ from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store, as_answer, reason_of, retry_after
 from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
-from eul_serve.swap.revision import Action, Event, Stage, advance
+from eul_serve.swap.feed import Feed
+from eul_serve.swap.revision import Action, Event, RevisionState, Stage, advance
 from eul_serve.swap.room import Room
 
 _log = logging.getLogger("eul_serve.swap")
-_DONE = {Action.PULL: Event.PULLED, Action.LOAD: Event.LOADED, Action.UNLOAD: Event.UNLOADED}
+_DONE = {
+    Action.PULL: Event.VERIFIED,
+    Action.LOAD: Event.LOADED,
+    Action.PROBE: Event.PASSED,
+    Action.UNLOAD: Event.UNLOADED,
+}
 
 
 class Residency:
     """The revisions of one server."""
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, store: Store, metrics: Metrics, feed: Feed) -> None:
         self._carrier = Carrier(engine, store, metrics)
         self._metrics = metrics
+        self._feed = feed
         self._entries: dict[str, Entry] = {}
         self._pointers: dict[str, Entry] = {}
         self._room = Room(engine.info.capacity, self._entries, self._send)
         self._work: set[asyncio.Task[None]] = set()
+
+    def entries(self) -> list[Entry]:
+        """Return everything that is known, in the order in which it was asked for."""
+        return list(self._entries.values())
 
     def entry(self, revision: str) -> Entry | None:
         """Return what is known of a revision."""
@@ -90,7 +102,7 @@ class Residency:
             entry = self._entries.get(revision)
             if entry is None or not entry.state.admits:
                 entry = await self._start(name, revision)
-            await entry.wait_out(Stage.PULLING, Stage.LOADING)
+            await entry.wait_while(lambda state: state.arrives)
             if entry.state.admits:
                 return entry
             if entry.error is not None and entry.state.stage is Stage.FAILED:
@@ -103,7 +115,7 @@ class Residency:
         if old is entry:
             return
         with self._metrics.swap_stage("activate"):
-            if entry.state.stage is Stage.RESIDENT:
+            if entry.state.stage is Stage.WARM:
                 self._send(entry, Event.POINTED)
             entry.pointers.add(key)
             self._pointers[key] = entry
@@ -124,10 +136,10 @@ class Residency:
         async with self._room.queue:
             entry = self._entries.get(revision)
             if entry is not None:
-                await entry.wait_out(Stage.UNLOADING)
+                await entry.wait_while(lambda state: state.leaves)
             if entry is None or entry.state.stage is Stage.GONE:
                 entry = self._entries[revision] = Entry(name=name, revision=revision)
-            elif entry.state.admits or entry.state.stage in (Stage.PULLING, Stage.LOADING):
+            elif entry.state.admits or entry.state.arrives:
                 return entry
             elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
                 raise as_answer(revision, entry.error)
@@ -138,48 +150,63 @@ class Residency:
 
     def _release(self, entry: Entry, key: str) -> None:
         entry.pointers.discard(key)
-        if not entry.pointers and entry.state.stage is Stage.SERVING:
+        if not entry.pointers and entry.state.stage is Stage.ACTIVE:
             self._send(entry, Event.UNPOINTED)
             self._send(entry, Event.RETIRED)
 
     def _send(self, entry: Entry, event: Event) -> None:
         """Advance an entry and start what is to be done."""
-        before = entry.state.stage
-        entry.state, actions = advance(entry.state, event)
+        before = entry.state
+        entry.state, actions = advance(before, event)
         if event is Event.RETIRED:
             entry.drains_since = time.monotonic()
         for action in actions:
             task = asyncio.create_task(self._act(entry, action))
             self._work.add(task)
             task.add_done_callback(self._work.discard)
-        if entry.state.stage is not before:
-            entry.wake()
-        if entry.state.stage is not before or event is Event.FINISHED:
-            self._room.changed.set()
         if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
             del self._entries[entry.revision]
+        self._tell(entry, before)
+
+    def _tell(self, entry: Entry, before: RevisionState) -> None:
+        """Wake whoever waits for a change, and tell everybody of a new stage."""
+        moved = (entry.state.stage, entry.state.under_way) != (before.stage, before.under_way)
+        if moved:
+            entry.wake()
+        if moved or entry.state.in_flight < before.in_flight:
+            self._room.changed.set()
+        if entry.state.stage is not before.stage:
+            stages = Counter(one.state.stage.value for one in self._entries.values())
+            for stage in Stage:
+                self._metrics.revisions.labels(stage=stage.value).set(stages[stage.value])
+            self._feed.tell("stage", name=entry.name, revision=entry.revision, stage=entry.state.stage.value)
 
     async def _act(self, entry: Entry, action: Action) -> None:
         """Carry one action out, and send what came of it."""
         after_failure = entry.state.stage is Stage.FAILED
         try:
-            if action is Action.PULL:
-                await self._carrier.pull(entry)
-            elif action is Action.LOAD:
-                await self._carrier.load(entry)
-            elif after_failure:
-                await self._carrier.discard(entry)
-            else:
-                await self._carrier.unload(entry)
+            await self._carry(entry, action, after_failure=after_failure)
         except Exception as error:  # whatever it is, the server goes on, and what failed is not served
             if action is not Action.UNLOAD:
                 self._fail(entry, error)
                 return
             _log.warning("bundle %s: not removed from the engine: %s", entry.revision, error)
-        if action is Action.LOAD:
+        if action is Action.PROBE:
             entry.error, entry.failures, entry.since = None, 0, time.monotonic()
         if not after_failure:
             self._send(entry, _DONE[action])
+
+    async def _carry(self, entry: Entry, action: Action, *, after_failure: bool) -> None:
+        if action is Action.PULL:
+            await self._carrier.pull(entry, lambda: self._send(entry, Event.PULLED))
+        elif action is Action.LOAD:
+            await self._carrier.load(entry)
+        elif action is Action.PROBE:
+            await self._carrier.probe(entry)
+        elif after_failure:
+            await self._carrier.discard(entry)
+        else:
+            await self._carrier.unload(entry)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         if not isinstance(error, EulError):

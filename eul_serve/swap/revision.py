@@ -1,12 +1,13 @@
 """The life of one revision in one server: a pure function (state, event) -> (state, actions).
 
-    WANTED --start--> PULLING --pulled--> LOADING --loaded--> RESIDENT <-unpointed/pointed-> SERVING
-                         |                   |                    |
-                       failed              failed              retired -> DRAINING -last finished-> UNLOADING -> GONE
-                         v                   v
-                       FAILED <--------------+      (start tries again)
+    ANNOUNCED --pulled--> PULLED --verified--> VERIFIED --loaded--> LOADED --passed--> WARM <-unpointed/pointed-> ACTIVE
+        |                   |                     |                   |                 |
+        +-------------------+----- failed --------+-------------------+               retired
+                                     v                                                  v
+                                  FAILED (start tries again)                        DRAINING -last finished-> GONE
 
-A start while it drains makes it RESIDENT again: a rollback in the middle of a swap costs nothing.
+A stage is what has been achieved; `under_way` is what is being done about the next one. A start while it drains makes
+it WARM again: a rollback in the middle of a swap costs nothing.
 
 Everything that happens outside (a pull, a load, a request that ends) comes in as an event; everything to be done
 outside goes out as an action. Whoever executes the actions owns no rule of its own.
@@ -23,24 +24,24 @@ from eul_serve.errors import EulError
 class Stage(Enum):
     """How far a revision is."""
 
-    WANTED = "wanted"
-    """Named by somebody; nothing is done yet."""
-    PULLING = "pulling"
-    """Copied from the registry into the cache, and verified there."""
-    LOADING = "loading"
-    """Verified; on its way into every worker."""
-    RESIDENT = "resident"
-    """In every worker, and no alias points to it."""
-    SERVING = "serving"
-    """In every worker, and an alias points to it."""
+    ANNOUNCED = "announced"
+    """Named by somebody."""
+    PULLED = "pulled"
+    """Its bytes are in the cache."""
+    VERIFIED = "verified"
+    """They are the revision, and were made for this base model."""
+    LOADED = "loaded"
+    """In every worker."""
+    WARM = "warm"
+    """Has answered a probe; takes requests, and no alias points to it."""
+    ACTIVE = "active"
+    """Takes requests, and an alias points to it."""
     DRAINING = "draining"
-    """Gives no new leases; requests in flight finish."""
-    UNLOADING = "unloading"
-    """On its way out of the workers; nothing runs on it."""
+    """Takes no new requests; those in flight finish, then it leaves the workers."""
     GONE = "gone"
     """Out of the workers; the end."""
     FAILED = "failed"
-    """Could not be pulled, verified or loaded."""
+    """Could not be pulled, verified, loaded or probed."""
 
 
 class Event(Enum):
@@ -48,7 +49,9 @@ class Event(Enum):
 
     START = "start"
     PULLED = "pulled"
+    VERIFIED = "verified"
     LOADED = "loaded"
+    PASSED = "passed"
     POINTED = "pointed"
     UNPOINTED = "unpointed"
     ADMITTED = "admitted"
@@ -62,7 +65,9 @@ class Action(Enum):
     """What to do now."""
 
     PULL = "pull"
+    """Copy it into the cache, which is PULLED, and verify it there, which is VERIFIED."""
     LOAD = "load"
+    PROBE = "probe"
     UNLOAD = "unload"
 
 
@@ -70,39 +75,54 @@ class Action(Enum):
 class RevisionState:
     """State of one revision."""
 
-    stage: Stage = Stage.WANTED
+    stage: Stage = Stage.ANNOUNCED
     """How far it is."""
     in_flight: int = 0
     """Requests that run on it."""
+    under_way: Action | None = None
+    """What is being done; None where it stays as it is."""
 
     @property
     def admits(self) -> bool:
         """Whether a new request may run on it."""
-        return self.stage in (Stage.RESIDENT, Stage.SERVING)
+        return self.stage in (Stage.WARM, Stage.ACTIVE)
+
+    @property
+    def arrives(self) -> bool:
+        """Whether it is on its way in."""
+        return self.under_way in (Action.PULL, Action.LOAD, Action.PROBE)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it is on its way out of the workers."""
+        return self.under_way is Action.UNLOAD
 
     @property
     def holds_place(self) -> bool:
         """Whether it takes one of the engine's places."""
-        return self.stage not in (Stage.WANTED, Stage.FAILED, Stage.GONE)
+        return self.arrives or self.stage not in (Stage.ANNOUNCED, Stage.FAILED, Stage.GONE)
 
 
 Step = tuple[RevisionState, tuple[Action, ...]]
 
-_MOVES: dict[tuple[Stage, Event], tuple[Stage, tuple[Action, ...]]] = {
-    (Stage.WANTED, Event.START): (Stage.PULLING, (Action.PULL,)),
-    (Stage.WANTED, Event.RETIRED): (Stage.GONE, ()),
-    (Stage.FAILED, Event.START): (Stage.PULLING, (Action.PULL,)),
-    (Stage.PULLING, Event.PULLED): (Stage.LOADING, (Action.LOAD,)),
-    (Stage.PULLING, Event.FAILED): (Stage.FAILED, ()),
-    (Stage.LOADING, Event.LOADED): (Stage.RESIDENT, ()),
-    # A load that failed may have reached some workers; unloading is harmless where there is nothing.
-    (Stage.LOADING, Event.FAILED): (Stage.FAILED, (Action.UNLOAD,)),
-    (Stage.RESIDENT, Event.POINTED): (Stage.SERVING, ()),
-    (Stage.SERVING, Event.UNPOINTED): (Stage.RESIDENT, ()),
+_IDLE: dict[tuple[Stage, Event], tuple[Stage, Action | None]] = {
+    (Stage.ANNOUNCED, Event.START): (Stage.ANNOUNCED, Action.PULL),
+    (Stage.ANNOUNCED, Event.RETIRED): (Stage.GONE, None),
+    (Stage.FAILED, Event.START): (Stage.ANNOUNCED, Action.PULL),
+    (Stage.WARM, Event.POINTED): (Stage.ACTIVE, None),
+    (Stage.ACTIVE, Event.UNPOINTED): (Stage.WARM, None),
     # Wanted again during the drain: it is still loaded, verified and whole.
-    (Stage.DRAINING, Event.START): (Stage.RESIDENT, ()),
-    (Stage.UNLOADING, Event.UNLOADED): (Stage.GONE, ()),
+    (Stage.DRAINING, Event.START): (Stage.WARM, None),
 }
+"""What may happen while nothing is under way: the next stage, and what is done about it."""
+
+_BUSY: dict[tuple[Stage, Event], tuple[Stage, Action | None]] = {
+    (Stage.PULLED, Event.VERIFIED): (Stage.VERIFIED, Action.LOAD),
+    (Stage.VERIFIED, Event.LOADED): (Stage.LOADED, Action.PROBE),
+    (Stage.LOADED, Event.PASSED): (Stage.WARM, None),
+    (Stage.DRAINING, Event.UNLOADED): (Stage.GONE, None),
+}
+"""What ends something that is under way."""
 
 
 def advance(state: RevisionState, event: Event) -> Step:
@@ -122,16 +142,23 @@ def advance(state: RevisionState, event: Event) -> Step:
         return replace(state, in_flight=state.in_flight + 1), ()
     if event is Event.FINISHED and state.in_flight > 0:
         return _drained(replace(state, in_flight=state.in_flight - 1))
-    if event is Event.RETIRED and state.stage is Stage.RESIDENT:
+    if event is Event.RETIRED and state.stage is Stage.WARM:
         return _drained(replace(state, stage=Stage.DRAINING))
-    if (state.stage, event) not in _MOVES:
+    if event is Event.PULLED and state.stage is Stage.ANNOUNCED and state.arrives:
+        return replace(state, stage=Stage.PULLED), ()  # and is being verified
+    if event is Event.FAILED and state.arrives:
+        # A load that failed may have reached some workers; unloading is harmless where there is nothing.
+        undo = (Action.UNLOAD,) if state.stage in (Stage.VERIFIED, Stage.LOADED) else ()
+        return RevisionState(Stage.FAILED), undo
+    moves = _IDLE if state.under_way is None else _BUSY
+    if (state.stage, event) not in moves:
         raise EulError(f"revision: event {event.value!r} cannot happen while {state.stage.value}; this is a bug")
-    stage, actions = _MOVES[state.stage, event]
-    return replace(state, stage=stage), actions
+    stage, action = moves[state.stage, event]
+    return replace(state, stage=stage, under_way=action), () if action is None else (action,)
 
 
 def _drained(state: RevisionState) -> Step:
     """Remove a draining revision from the engine once nothing runs on it."""
     if state.stage is Stage.DRAINING and state.in_flight == 0:
-        return replace(state, stage=Stage.UNLOADING), (Action.UNLOAD,)
+        return replace(state, under_way=Action.UNLOAD), (Action.UNLOAD,)
     return state, ()

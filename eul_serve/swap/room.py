@@ -13,7 +13,6 @@ from eul_serve.swap.revision import Event, Stage
 
 STAY_SECONDS = 2.0
 """How long a revision that runs requests may stay while another one wants its place."""
-_MOVING = (Stage.PULLING, Stage.LOADING, Stage.DRAINING, Stage.UNLOADING)
 
 
 class Room:
@@ -49,16 +48,16 @@ class Room:
             while sum(entry.state.holds_place for entry in self._entries.values()) >= self._places:
                 await self._step(wanted)
         except BaseException:
-            if wanted.state.stage is Stage.WANTED:
+            if wanted.state.stage is Stage.ANNOUNCED:
                 self._send(wanted, Event.RETIRED)
             raise
 
     async def _step(self, wanted: Entry) -> None:
-        here = [entry for entry in self._entries.values() if entry.state.stage is Stage.RESIDENT]
+        here = [entry for entry in self._entries.values() if entry.state.stage is Stage.WARM]
         idle = [entry for entry in here if not entry.state.in_flight]
         if idle:
             self._send(min(idle, key=lambda entry: entry.used), Event.RETIRED)
-        elif any(entry.state.stage in _MOVING for entry in self._entries.values()):
+        elif any(entry.state.arrives or entry.state.stage is Stage.DRAINING for entry in self._entries.values()):
             await self._change()
         elif here:
             await self._after_its_stay(min(here, key=lambda entry: entry.since))

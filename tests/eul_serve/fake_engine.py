@@ -41,6 +41,7 @@ class FakeEngine:
         self.ids: list[int] = []
         self.running: Counter[int] = Counter()
         self.works: list[Work] = []
+        self.probed: list[Work] = []
         self.aborted: list[str] = []
         self.violations: list[str] = []
         self.refused: set[str] = set()
@@ -90,7 +91,7 @@ class FakeEngine:
             self.running[key] -= 1
 
     async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
-        self.works.append(work)
+        (self.probed if work.token_ids == (0, 1) else self.works).append(work)
         self._check(work)
         return tuple(-float(len(one)) for one in continuations)
 

@@ -15,7 +15,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from eul_serve.address import Address
-from eul_serve.client import Client
+from eul_serve.audit import AuditLog
+from eul_serve.client import AdminClient, Client, Retries, Settings
 from eul_serve.format import Bundle
 from eul_serve.metrics import Metrics
 from eul_serve.registry import Registry, open_registry
@@ -26,6 +27,7 @@ from eul_serve.swap.policy_source import PolicySource
 from tests.eul_serve.fake_engine import FakeEngine
 
 POLL_SECONDS = 0.02
+ADMIN_TOKEN = "token-of-ana"
 _CLIENTS = ThreadPoolExecutor(32, "client")
 
 
@@ -42,10 +44,16 @@ class Service:
     engine: FakeEngine
     metrics: Metrics
     address: str
+    admin_address: str
+
+    def admin(self, token: str | None = ADMIN_TOKEN) -> AdminClient:
+        """An administrator's client."""
+        return AdminClient(self.admin_address, token)
 
     def client(self, tenant: str | None) -> Client:
-        """A client with the token of a tenant, or with none."""
-        return Client(self.address, token_of(tenant) if tenant else None)
+        """A client with the token of a tenant, or with none; it asks once, so that a test sees each refusal."""
+        settings = Settings(retries=Retries(attempts=1))
+        return Client(self.address, token_of(tenant) if tenant else None, settings=settings)
 
     async def ask(self, tenant: str | None, prompt: str = "hi", **options: Any) -> Any:
         """One unary answer, from a thread."""
@@ -99,6 +107,10 @@ class ServiceHome:
         self.sections: dict[str, dict[str, Any]] = {}
         """Further sections of the policy file, by name."""
 
+    def appoint(self, name: str = "ana", token: str = ADMIN_TOKEN) -> None:
+        """Make an administrator in every policy that is written from now on."""
+        self.sections[f"admins.{name}"] = {"token_sha256": [hashlib.sha256(token.encode()).hexdigest()]}
+
     def publish(self, name: str, alias: str | None, *requests: str, seed: int = 0, **options: Any) -> str:
         """Publish a small bundle; return its revision."""
         base = options.pop("base", self.fingerprint)
@@ -122,11 +134,19 @@ class ServiceHome:
         part.replace(self.policy)
 
     @asynccontextmanager
-    async def serve(self, engine: FakeEngine | None = None, **options: Any) -> AsyncIterator[Service]:
+    async def serve(
+        self, engine: FakeEngine | None = None, audit: AuditLog | None = None, **options: Any
+    ) -> AsyncIterator[Service]:
         """Run a server; at its end the engine must have seen nothing that it never may."""
         engine = engine or FakeEngine(self.fingerprint)
         metrics = Metrics(CollectorRegistry())
         policies = PolicySource(self.policy, None, metrics)
-        async with running(settings_at(self.root, **options), engine, policies, metrics) as server:
-            yield Service(server=server, engine=engine, metrics=metrics, address=f"127.0.0.1:{server.port}")
+        async with running(settings_at(self.root, **options), engine, policies, metrics, audit) as server:
+            yield Service(
+                server=server,
+                engine=engine,
+                metrics=metrics,
+                address=f"127.0.0.1:{server.port}",
+                admin_address=f"127.0.0.1:{server.admin_port}",
+            )
         assert engine.violations == []

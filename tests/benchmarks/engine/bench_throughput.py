@@ -37,7 +37,7 @@ from measuring.adapters import make_bundle, make_lora
 from measuring.engines import LORA, OFF, OURS, Setup, adapters, running
 from measuring.load import Found, Traffic, measure, pick, summary
 
-SETTINGS = ("dtype", "requests", "answer", "prompts", "prompt", "repeats", "lora_repeats", "threads")
+SETTINGS = ("dtype", "requests", "answer", "prompts", "prompt", "threads")
 FOLDERS = 4
 """Directories of each kind; adapters beyond that read one of them again, under an id and a slot of their own."""
 
@@ -152,7 +152,8 @@ async def measure_point(
         for other in runs
         if other != OURS
     }
-    return {"ratios": ratios} | {
+    rounds = {engine: len(runs) for engine, runs in found["decode"].items()}
+    return {"rounds": rounds, "ratios": ratios} | {
         what: {engine: summary(runs[engine]) for engine in engines} for what, runs in found.items()
     }
 

@@ -151,8 +151,8 @@ async def test_bundles_are_listed_by_tenant(service: Service, home: ServiceHome)
     with service.client("both") as client:
         found = await asyncio.to_thread(client.bundles)
     assert [(one.name, one.alias, one.state, one.default) for one in found] == [
-        ("novels", "stable", "resident", False),
-        ("poems", "stable", "resident", False),
+        ("novels", "stable", "active", False),
+        ("poems", "stable", "active", False),
     ]
     with service.client("acme") as client:
         assert [one.default for one in await asyncio.to_thread(client.bundles)] == [True]
@@ -167,7 +167,7 @@ async def test_a_bundle_is_described_to_those_who_may_use_it(service: Service, h
 
     found = await asyncio.to_thread(run, "both", "novels")
     assert found["requests"] == ["r2"]
-    assert found["state"] == "BUNDLE_STATE_RESIDENT"
+    assert found["state"] == "BUNDLE_STATE_ACTIVE"
     assert found["baseFingerprint"] == home.fingerprint
     assert (await asyncio.to_thread(run, "acme", ""))["name"] == "poems"
     for adapter in ("novels", "nothing", "novels:canary"):

@@ -11,6 +11,7 @@ from eul_serve.format import Reference
 from eul_serve.identity import Caller, Credentials
 from eul_serve.identity.proofs import TokenProof
 from eul_serve.policy import Grant, Policy, TenantPolicy, hash_token
+from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import LeaseLimits, Leases
 from eul_serve.swap.residency import Residency
 from tests.eul_serve.fake_engine import FakeEngine
@@ -95,8 +96,8 @@ async def test_a_revision_that_is_not_there_admits_nobody() -> None:
     metrics = Metrics(CollectorRegistry())
     engine = FakeEngine("sha256:" + "0" * 64)
     store = Store(registry=open_registry("nowhere"), cache=Cache(None), fingerprint="", metrics=metrics)
-    residency = Residency(engine, store, metrics)
+    residency = Residency(engine, store, metrics, Feed())
     entry = Entry(name="poems", revision="sha256:" + "1" * 64)
-    with pytest.raises(EngineError, match="it is wanted"), residency.admit(entry):
+    with pytest.raises(EngineError, match="it is announced"), residency.admit(entry):
         pass
     await residency.close()

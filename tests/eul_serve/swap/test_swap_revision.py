@@ -27,7 +27,7 @@ def walk(events: list[Event]) -> list[tuple[RevisionState, Event, RevisionState,
 def test_nothing_ends_while_requests_run(events: list[Event]) -> None:
     for _, _, state, actions in walk(events):
         assert state.in_flight >= 0
-        if state.stage in (Stage.UNLOADING, Stage.GONE, Stage.FAILED) or Action.UNLOAD in actions:
+        if state.leaves or state.stage in (Stage.GONE, Stage.FAILED) or Action.UNLOAD in actions:
             assert state.in_flight == 0
 
 
@@ -37,8 +37,10 @@ def test_serves_only_what_was_pulled_verified_and_loaded(events: list[Event]) ->
     for before, event, state, _ in walk(events):
         seen.append(event)
         if state.admits:
-            last = max(index for index, one in enumerate(seen) if one is Event.LOADED)
-            assert seen.index(Event.START) < seen.index(Event.PULLED) < last
+            last = max(index for index, one in enumerate(seen) if one is Event.PASSED)
+            way = [Event.START, Event.PULLED, Event.VERIFIED, Event.LOADED]
+            places = [max(index for index, one in enumerate(seen[:last]) if one is step) for step in way[1:]]
+            assert seen.index(Event.START) < places[0] < places[1] < places[2] < last
             assert Event.FAILED not in seen[last:]
         if event is Event.ADMITTED:
             assert before.admits
@@ -76,7 +78,7 @@ def run(*events: Event) -> RevisionState:
     return state
 
 
-UP = (Event.START, Event.PULLED, Event.LOADED)
+UP = (Event.START, Event.PULLED, Event.VERIFIED, Event.LOADED, Event.PASSED)
 
 
 def test_a_drain_waits_for_the_last_request() -> None:
@@ -85,20 +87,39 @@ def test_a_drain_waits_for_the_last_request() -> None:
     state, actions = advance(state, Event.FINISHED)
     assert (state.stage, actions) == (Stage.DRAINING, ())
     state, actions = advance(state, Event.FINISHED)
-    assert (state.stage, actions) == (Stage.UNLOADING, (Action.UNLOAD,))
+    assert (state, actions) == (RevisionState(Stage.DRAINING, 0, Action.UNLOAD), (Action.UNLOAD,))
 
 
 def test_a_rollback_during_the_drain_takes_the_loaded_revision_back() -> None:
     state = run(*UP, Event.ADMITTED, Event.RETIRED, Event.START, Event.POINTED)
-    assert state == RevisionState(Stage.SERVING, 1)
+    assert state == RevisionState(Stage.ACTIVE, 1)
 
 
 def test_a_serving_revision_cannot_be_retired() -> None:
-    with pytest.raises(EulError, match="cannot happen while serving"):
+    with pytest.raises(EulError, match="cannot happen while active"):
         run(*UP, Event.POINTED, Event.RETIRED)
 
 
 def test_a_failed_load_is_undone_and_tried_again() -> None:
-    state, actions = advance(run(Event.START, Event.PULLED), Event.FAILED)
-    assert (state.stage, actions) == (Stage.FAILED, (Action.UNLOAD,))
-    assert advance(state, Event.START) == (RevisionState(Stage.PULLING), (Action.PULL,))
+    for way in (UP[:3], UP[:4]):
+        state, actions = advance(run(*way), Event.FAILED)
+        assert (state, actions) == (RevisionState(Stage.FAILED), (Action.UNLOAD,))
+        assert advance(state, Event.START) == (RevisionState(under_way=Action.PULL), (Action.PULL,))
+
+
+def test_what_never_reached_a_worker_is_not_taken_out_of_them() -> None:
+    for way in (UP[:1], UP[:2]):
+        assert advance(run(*way), Event.FAILED) == (RevisionState(Stage.FAILED), ())
+
+
+def test_nothing_is_started_twice_and_nothing_stops_on_its_way_in() -> None:
+    for count in range(1, 5):
+        for event in (Event.START, Event.RETIRED, Event.ADMITTED, Event.POINTED):
+            with pytest.raises(EulError, match="cannot happen"):
+                advance(run(*UP[:count]), event)
+
+
+def test_a_revision_that_is_leaving_does_not_turn_round() -> None:
+    with pytest.raises(EulError, match="cannot happen while draining"):
+        run(*UP, Event.RETIRED, Event.START)
+    assert run(*UP, Event.RETIRED, Event.UNLOADED).stage is Stage.GONE

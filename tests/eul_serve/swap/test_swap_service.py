@@ -90,7 +90,7 @@ async def test_the_old_revision_stays_for_as_long_as_somebody_runs_on_it(home: S
         assert (await old).revision == first
         await service.until(lambda: len(service.engine.loaded) == 1, "the end of the drain")
         assert service.server.residency.entry(first) is None
-        assert service.sample("eul_resident_bundles") == 1
+        assert service.sample("eul_revisions", stage="active") == 1
 
 
 async def test_a_rollback_during_the_drain_loads_nothing(home: ServiceHome) -> None:

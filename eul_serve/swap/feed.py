@@ -1,0 +1,73 @@
+"""What happens in a server, told to whoever listens: the audit log, and people who watch swaps."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eul_serve.errors import CapacityError
+
+MAX_WATCHERS, MAX_BEHIND = 32, 1024
+"""Watchers at once, and what may wait for a slow one before it is sent away."""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happening:
+    """One thing that happened."""
+
+    act: str
+    """stage, swap, refused, policy, or an act of an administrator."""
+    facts: Mapping[str, Any]
+    """With what: names and digests, never a prompt or a secret."""
+    at: str = field(default_factory=_now)
+    """When, UTC, ISO 8601."""
+
+
+class Feed:
+    """Lives on one event loop."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[[Happening], None]] = []
+        self._watchers: set[asyncio.Queue[Happening]] = set()
+
+    def listen(self, listener: Callable[[Happening], None]) -> None:
+        """Call a function at everything that happens from now on."""
+        self._listeners.append(listener)
+
+    def tell(self, act: str, **facts: Any) -> None:  # noqa: ANN401  # whatever JSON holds
+        """Tell everybody."""
+        happening = Happening(act=act, facts=facts)
+        for listener in self._listeners:
+            listener(happening)
+        for queue in tuple(self._watchers):
+            if queue.qsize() <= MAX_BEHIND:
+                queue.put_nowait(happening)  # the one beyond the limit tells the watcher that it is too slow
+
+    async def watch(self) -> AsyncIterator[Happening]:
+        """Yield what happens from now on.
+
+        Yields:
+            Each happening, in order.
+
+        Raises:
+            CapacityError: Too many watch, or this one is too slow.
+        """
+        if len(self._watchers) >= MAX_WATCHERS:
+            raise CapacityError(f"{MAX_WATCHERS} callers watch already; end one of them")
+        queue: asyncio.Queue[Happening] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            while True:
+                happening = await queue.get()
+                if queue.qsize() >= MAX_BEHIND:
+                    raise CapacityError(f"more than {MAX_BEHIND} happenings wait for this watcher; read faster")
+                yield happening
+        finally:
+            self._watchers.discard(queue)
