@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +50,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--tls-key", type=_PATH, help="PEM private key.")
 @click.option("--tls-client-ca", type=_PATH, help="PEM of authorities; clients need a certificate of theirs.")
 @click.option("--insecure", is_flag=True, help="Allow plaintext beyond this machine.")
+@click.option(
+    "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of the log."
+)
 @click.option("--ready-file", type=_PATH, help="File to write the addresses to, as JSON, when ready.")
 @json_option
 def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the options above
@@ -59,8 +61,11 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
     Prints one line when ready. Follows the registry's aliases and the policy file without a restart. Ends at SIGTERM
     or SIGINT: takes no new requests, lets those in flight finish, leaves with status 0.
     """
-    set_up_log()
     from prometheus_client import REGISTRY
+
+    from eul_serve.serve.logs import set_up_logs
+
+    set_up_logs(options["log_format"])
 
     from eul_serve.serve.run import serve
 
@@ -86,12 +91,6 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
         click.echo(ready.to_json() if as_json else text)
 
     asyncio.run(serve(settings, start_engine, announce, REGISTRY))
-
-
-def set_up_log() -> None:
-    """Send our messages, and the warnings of others, to the standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("eul_serve").setLevel(logging.INFO)
 
 
 def serve_settings(options: dict[str, Any]) -> ServeSettings:

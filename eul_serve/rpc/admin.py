@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from eul_serve.errors import InputError, NotFoundError
 from eul_serve.format import Reference
-from eul_serve.rpc.auth import current_admin
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
+from eul_serve.rpc.current import current_admin
 from eul_serve.rpc.overview import Overview, step_message
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.follower import Follower

@@ -8,35 +8,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
 
 import grpc
 import grpc.aio
 
 from eul_serve.errors import IdentityError
-from eul_serve.identity import Caller, Credentials, identify
+from eul_serve.identity import Credentials, identify
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
+from eul_serve.rpc.current import ADMIN, CALLER
 from eul_serve.rpc.details import trailers
 from eul_serve.rpc.status import code_of
 from eul_serve.swap.policy_source import PolicySource
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-_admin: ContextVar[str] = ContextVar("admin")
-
-
-def current_caller() -> Caller:
-    """Return who makes the current call."""
-    return _caller.get()
-
-
-def current_admin() -> str:
-    """Return the administrator who makes the current call."""
-    return _admin.get()
 
 
 def bearer_token(metadata: Metadata | None) -> str | None:
@@ -113,14 +100,14 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
 
     def _know(self, credentials: Credentials) -> None:
         """Remember the tenant whose call it is."""
-        _caller.set(identify(credentials, self._policies.current, self._policies.ring))
+        CALLER.set(identify(credentials, self._policies.current, self._policies.ring))
 
 
 class AdminAuthenticator(Authenticator):
     """Lets administrators through, and nobody else."""
 
     def _know(self, credentials: Credentials) -> None:
-        _admin.set(self._policies.current.identify_admin(credentials.token, credentials.names))
+        ADMIN.set(self._policies.current.identify_admin(credentials.token, credentials.names))
 
 
 def _guarded(

@@ -9,9 +9,9 @@ from eul_serve.format import Reference
 from eul_serve.policy import BASE, REFUSAL, Grant, TenantPolicy
 from eul_serve.registry import Registry
 from eul_serve.rpc import convert
-from eul_serve.rpc.auth import current_caller
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
+from eul_serve.rpc.current import current_caller
 from eul_serve.swap.residency import Residency
 from eul_serve.v1 import bundle_service_pb2 as pb
 from eul_serve.v1 import bundle_service_pb2_grpc as services

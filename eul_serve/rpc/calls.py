@@ -8,7 +8,8 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TypeVar
 
 import grpc
@@ -16,10 +17,12 @@ import grpc
 from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.context import CallContext, Metadata
-from eul_serve.rpc.details import trailers
+from eul_serve.rpc.current import ADMIN, CALLER, RECORD, CallRecord
+from eul_serve.rpc.details import reason_of, trailers
 from eul_serve.rpc.status import code_of, text_of
 
 _log = logging.getLogger("eul_serve.rpc")
+_calls_log = logging.getLogger("eul_serve.calls")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DENIALS: dict[type[EulError], str] = {IdentityError: "identity", RefusedError: "refused", CapacityError: "limit"}
 
@@ -43,9 +46,17 @@ def trace_of(error: BaseException) -> str:
 class Calls:
     """Runs the work of a call and answers for its failures."""
 
-    def __init__(self, metrics: Metrics, deadline_seconds: float) -> None:
+    def __init__(self, metrics: Metrics, deadline_seconds: float, tag: Callable[[str], str]) -> None:
+        """Take what every call needs.
+
+        Args:
+            metrics: Counts and times them.
+            deadline_seconds: The server's longest time for one.
+            tag: What the log has in the place of a tenant's name.
+        """
         self._metrics = metrics
         self._deadline = deadline_seconds
+        self._tag = tag
 
     async def answer(
         self, method: str, context: CallContext, work: Awaitable[Answer], *, endless: bool = False
@@ -63,7 +74,9 @@ class Calls:
         """
         request_id = request_id_of(context.invocation_metadata())
         context.set_trailing_metadata((("x-request-id", request_id),))
-        started, code = time.monotonic(), grpc.StatusCode.OK
+        started, code, failure = time.monotonic(), grpc.StatusCode.OK, None
+        record = CallRecord()
+        RECORD.set(record)
         self._metrics.in_flight.inc()
         try:
             async with asyncio.timeout(None if endless else self._deadline):
@@ -77,9 +90,34 @@ class Calls:
         finally:  # before the caller hears of it, so that a scrape after the call has the call
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(method=method, code=code.name).inc()
-            self._metrics.request_seconds.labels(method=method).observe(time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self._metrics.request_seconds.labels(method=method).observe(seconds)
+            self._write_down(method, request_id, code, seconds, record, failure)
         text = text_of(failure, request_id, self._deadline)
         await context.abort(code, text, trailers(failure, text, request_id))
+
+    def _write_down(
+        self,
+        method: str,
+        request_id: str,
+        code: grpc.StatusCode,
+        seconds: float,
+        record: CallRecord,
+        failure: Exception | None,
+    ) -> None:
+        """Write one line: who, by a tag that only this server's key makes, on what, and how it ended."""
+        caller, admin = CALLER.get(), ADMIN.get()
+        facts = {
+            "code": code.name,
+            "decision": "served" if failure is None else reason_of(failure).lower(),
+            "method": method,
+            "request_id": request_id,
+            "seconds": round(seconds, 4),
+            "tenant": self._tag(caller.tenant.name) if caller else "",
+            **({"administrator": admin} if admin else {}),
+            **asdict(record),
+        }
+        _calls_log.info("%s %s", method, code.name, extra={"facts": facts})
 
     def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:

@@ -11,9 +11,9 @@ from itertools import takewhile
 from eul_serve.engine.base import Engine, Piece, Prompt, Sampling
 from eul_serve.errors import EngineError
 from eul_serve.rpc import convert
-from eul_serve.rpc.auth import current_caller
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
+from eul_serve.rpc.current import current_caller
 from eul_serve.rpc.runner import Ask, Job, Runner
 from eul_serve.rpc.validate import check_labels, check_length
 from eul_serve.v1 import generation_service_pb2 as pb

@@ -14,6 +14,7 @@ from eul_serve.format import Reference
 from eul_serve.identity import Caller
 from eul_serve.metrics import Metrics
 from eul_serve.policy import BASE, Right, TenantPolicy
+from eul_serve.rpc.current import current_record
 from eul_serve.rpc.rights import needed_rights
 from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.validate import check_length, check_prompt, check_sampling, fit
@@ -111,6 +112,8 @@ class Runner:
             charge.used = ask.readings * len(token_ids)
             self._metrics.tokens.labels(kind="prompt").inc(len(token_ids))
             revision = bundle.revision if bundle else BASE_REVISION
+            record = current_record()
+            record.revision, record.prompt_tokens = revision, len(token_ids)
             salt = self._salter.salt(caller.tenant.name, revision, caller.epoch)
             work = Work(id=secrets.token_hex(8), token_ids=token_ids, bundle=bundle, salt=salt, sampling=sampling)
             yield Job(work=work, revision=revision, charge=charge)
@@ -126,6 +129,7 @@ class Runner:
             The answer piece by piece.
         """
         last: dict[int, float] = {}
+        record = current_record()
         generator = cast(AsyncGenerator[Piece, None], self.engine.generate(job.work))
         async with aclosing(generator) as pieces:
             async for piece in pieces:
@@ -137,6 +141,7 @@ class Runner:
                 if count:
                     last[piece.choice] = now
                 job.charge.used += count
+                record.completion_tokens += count
                 self._metrics.tokens.labels(kind="completion").inc(count)
                 yield piece
 

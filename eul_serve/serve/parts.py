@@ -83,7 +83,7 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
         follower=follower,
         pins=pins,
         feed=feed,
-        calls=Calls(metrics, settings.deadline_seconds),
+        calls=Calls(metrics, settings.deadline_seconds, salter.tag),
         runner=Runner(engine, follower, residency, traffic, salter, metrics),
         overview=Overview(engine=engine, policies=policies, residency=residency, leases=leases, line=line, pins=pins),
     )

@@ -37,10 +37,13 @@ class Process:
 
 
 @contextmanager
-def started(command: list[str], ready: Path, wait_seconds: float) -> Iterator[Process]:
+def started(command: list[str], ready: Path, wait_seconds: float, **variables: str) -> Iterator[Process]:
     """Run a server until it says that it is ready; kill it at the end, whatever happened."""
     ready.unlink(missing_ok=True)
-    popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    popen = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, **variables},
+    )  # fmt: skip
     try:
         end = time.monotonic() + wait_seconds
         while not ready.exists():
@@ -64,10 +67,9 @@ StartFake = Callable[..., Any]
 def start_fake(home: ServiceHome) -> StartFake:
     """Run a server on the fake engine over `home`: `with start_fake(load_seconds=0) as process`."""
 
-    def start(load_seconds: float = 0.0) -> Any:
-        return started(
-            [sys.executable, str(FAKE_SERVER), str(home.root), str(load_seconds)], home.root / "ready.json", 30
-        )
+    def start(load_seconds: float = 0.0, **variables: str) -> Any:
+        command = [sys.executable, str(FAKE_SERVER), str(home.root), str(load_seconds)]
+        return started(command, home.root / "ready.json", 30, **variables)
 
     return start
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from prometheus_client import REGISTRY
 
-from eul_serve.cli.serve import set_up_log
 from eul_serve.engine.base import Engine, Piece, Work
+from eul_serve.serve.logs import set_up_logs
 from eul_serve.serve.run import serve
 from eul_serve.swap.policy_source import PolicySource
 from tests.eul_serve.conftest import PLAIN_BASE
@@ -33,7 +34,7 @@ async def start(_: PolicySource) -> Engine:
     return QuotingEngine(PLAIN_BASE, step=0.01, load_step=float(sys.argv[2]), max_context=1000)
 
 
-set_up_log()
+set_up_logs(os.environ.get("LOG_FORMAT", "text"))
 root = Path(sys.argv[1])
 options = settings_at(root, ready_file=root / "ready.json")
 asyncio.run(serve(options, start, lambda ready: print(ready.to_json()), REGISTRY))  # noqa: T201  # as the command does
