@@ -19,6 +19,7 @@ demo: .venv/installed ## the whole path on a real model, with its report in buil
 JOBS ?= 2
 test: .venv/installed lint ## every check and test that a CPU can run, with coverage; JOBS says how many files at once
 	@.ci/browser
+	@.ci/prometheus
 	@rm -f .coverage .coverage.*
 	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile --durations 20 --durations-min 20
 	@$(BIN)/coverage combine --quiet

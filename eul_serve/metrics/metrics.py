@@ -20,6 +20,11 @@ TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
 REQUEST_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 SWAP_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
+DENIALS = ("identity", "refused", "limit")
+"""Why a call is turned away."""
+FAILURES = ("unforget", "corrupt", "other_base", "missing", "no_room", "engine", "unreadable", "other")
+"""Why a revision or a move is not taken up."""
+
 
 class Metrics:
     """The `eul_*` metrics on one Prometheus registry."""
@@ -45,8 +50,21 @@ class Metrics:
             "eul_verification_failures", "Bundles that were not taken up.", ("reason",), registry=registry
         )
         self._histograms(registry)
+        self._begin()
         info = Gauge("eul_build_info", "1, with the versions as labels.", ("version", "python"), registry=registry)
         info.labels(version=__version__, python=python_version()).set(1)
+
+    def _begin(self) -> None:
+        """Begin every series of a closed set at 0: Prometheus sees no increase in one that begins at 1."""
+        for counter, label, values in (
+            (self.tokens, "kind", ("prompt", "completion")),
+            (self.denials, "reason", DENIALS),
+            (self.policy_loads, "outcome", ("loaded", "refused")),
+            (self.swaps, "outcome", ("done", *FAILURES)),
+            (self.verification_failures, "reason", FAILURES),
+        ):
+            for value in values:
+                counter.labels(**{label: value})
 
     def _histograms(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(
