@@ -2,7 +2,7 @@
 
 from eul_serve.client.admin import AdminClient, Step
 from eul_serve.client.aio import AsyncClient
-from eul_serve.client.answers import Answer, BundleAlias, Choice, Classification, Part, Usage
+from eul_serve.client.answers import Answer, BundleAlias, Choice, Classification, Part, Tenant, Usage
 from eul_serve.client.client import Client
 from eul_serve.client.settings import Retries, Settings
 from eul_serve.client.token import read_token
@@ -19,6 +19,7 @@ __all__ = [
     "Retries",
     "Settings",
     "Step",
+    "Tenant",
     "Usage",
     "read_token",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from eul_serve.v1 import bundle_service_pb2 as bundles
 from eul_serve.v1 import generation_service_pb2 as pb
+from eul_serve.v1 import tenant_service_pb2 as tenants
 
 _REASONS = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length", pb.FINISH_REASON_ABORT: "abort"}
 
@@ -148,6 +149,48 @@ class BundleAlias:
             revision=message.revision,
             state=state,
             default=message.default,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """The caller, as the policy in force has it."""
+
+    name: str
+    """Its name."""
+    default: str
+    """What an empty adapter means; empty where it has to name one."""
+    bundles: tuple[str, ...]
+    """What it may use."""
+    base: bool
+    """Whether it may use the base model."""
+    rights: tuple[str, ...]
+    """Its rights."""
+    requests_per_minute: int | None
+    """Requests in any minute; None where there is no limit."""
+    tokens_per_minute: int | None
+    """Tokens read and made in any minute; None where there is no limit."""
+    concurrent_requests: int
+    """Requests at once, waiting ones included."""
+    priority: int
+    """Share of the engine while others wait too."""
+    in_flight: int
+    """Its requests that run or wait now."""
+
+    @classmethod
+    def of(cls, message: tenants.GetTenantResponse) -> Tenant:
+        """Read the message."""
+        return cls(
+            name=message.name,
+            default=message.default_adapter,
+            bundles=tuple(message.bundles),
+            base=message.base,
+            rights=tuple(message.rights),
+            requests_per_minute=message.requests_per_minute or None,
+            tokens_per_minute=message.tokens_per_minute or None,
+            concurrent_requests=message.concurrent_requests,
+            priority=message.priority,
+            in_flight=message.in_flight,
         )
 
 

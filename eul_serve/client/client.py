@@ -9,12 +9,18 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from eul_serve.client.answers import Answer, BundleAlias, Classification, Part
+from eul_serve.client.answers import Answer, BundleAlias, Classification, Part, Tenant
 from eul_serve.client.channel import open_channel
 from eul_serve.client.failure import rpc_errors
 from eul_serve.client.messages import Prompt, prompt_message, sampling_message
 from eul_serve.client.settings import Settings
-from eul_serve.v1 import bundle_service_pb2, bundle_service_pb2_grpc, generation_service_pb2_grpc
+from eul_serve.v1 import (
+    bundle_service_pb2,
+    bundle_service_pb2_grpc,
+    generation_service_pb2_grpc,
+    tenant_service_pb2,
+    tenant_service_pb2_grpc,
+)
 from eul_serve.v1 import generation_service_pb2 as pb
 
 READINESS = "eul_serve.v1.GenerationService"
@@ -37,6 +43,7 @@ class Client:
         self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
         self._generation = generation_service_pb2_grpc.GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes no types
         self._bundles = bundle_service_pb2_grpc.BundleServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._tenants = tenant_service_pb2_grpc.TenantServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._health = health_pb2_grpc.HealthStub(self._channel)
 
     def __enter__(self) -> Client:
@@ -131,6 +138,35 @@ class Client:
         with rpc_errors(self._settings.address):
             response = self._bundles.ListBundles(bundle_service_pb2.ListBundlesRequest(), **self._call())
         return [BundleAlias.of(one) for one in response.bundles]
+
+    def watch_bundles(self) -> Iterator[list[BundleAlias]]:
+        """Yield the aliases that the caller may use, now and whenever something of them has changed.
+
+        Yields:
+            All of them, by name; closing the iterator ends the watch.
+
+        Raises:
+            EulError: The server refused or failed, or the right was withdrawn.
+        """
+        call = self._bundles.WatchBundles(bundle_service_pb2.WatchBundlesRequest(), metadata=self._metadata)
+        try:
+            with rpc_errors(self._settings.address):
+                for message in call:
+                    yield [BundleAlias.of(one) for one in message.bundles]
+        finally:
+            call.cancel()
+
+    def tenant(self) -> Tenant:
+        """Return what the policy says of the caller.
+
+        Returns:
+            The caller.
+
+        Raises:
+            EulError: The server refused or failed.
+        """
+        with rpc_errors(self._settings.address):
+            return Tenant.of(self._tenants.GetTenant(tenant_service_pb2.GetTenantRequest(), **self._call()))
 
     def health(self, service: str = READINESS) -> bool:
         """Return whether the server is ready; with `service=""`, whether it lives.

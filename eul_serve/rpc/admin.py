@@ -82,15 +82,12 @@ class AdminServicer(services.AdminServiceServicer):
         return self._overview.message()
 
     async def _watch(self, context: CallContext) -> None:
-        happenings = self._steering.feed.watch()
-        for revision in self._overview.revisions():
-            await context.write(
-                pb.WatchSwapsResponse(
-                    act="stage", revision=revision.revision, state=revision.state, reference=revision.name
-                )
-            )
-        async for happening in happenings:
-            await context.write(step_message(happening))
+        with self._steering.feed.watching() as happenings:
+            for one in self._overview.revisions():
+                state = pb.WatchSwapsResponse(act="stage", revision=one.revision, state=one.state, reference=one.name)
+                await context.write(state)
+            async for happening in happenings:
+                await context.write(step_message(happening))
 
     async def _activate(self, request: pb.ActivateRequest) -> pb.ActivateResponse:
         reference = self._named(request.reference)

@@ -12,31 +12,62 @@ from eul_serve.rpc import convert
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
 from eul_serve.rpc.current import current_caller
+from eul_serve.swap.feed import MAX_WATCHERS, Feed
+from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
 from eul_serve.v1 import bundle_service_pb2 as pb
 from eul_serve.v1 import bundle_service_pb2_grpc as services
+
+MAX_TENANT_WATCHERS = MAX_WATCHERS - 8
+"""Watchers at once with the tenants' own; the rest is for administrators."""
 
 
 class BundleServicer(services.BundleServiceServicer):
     """Tells callers about their bundles."""
 
-    def __init__(self, calls: Calls, registry: Registry, residency: Residency) -> None:
+    def __init__(
+        self, calls: Calls, registry: Registry, residency: Residency, policies: PolicySource, feed: Feed
+    ) -> None:
         self._calls = calls
         self._registry = registry
         self._residency = residency
+        self._policies = policies
+        self._feed = feed
 
     async def ListBundles(self, request: pb.ListBundlesRequest, context: CallContext) -> pb.ListBundlesResponse:
         """List the caller's aliases."""
         return await self._calls.answer("ListBundles", context, self._list())
+
+    async def WatchBundles(self, request: pb.WatchBundlesRequest, context: CallContext) -> None:
+        """List the caller's aliases, now and whenever they change."""
+        await self._calls.answer("WatchBundles", context, self._watch(context), endless=True)
 
     async def GetBundle(self, request: pb.GetBundleRequest, context: CallContext) -> pb.GetBundleResponse:
         """Describe one revision."""
         return await self._calls.answer("GetBundle", context, self._get(request))
 
     async def _list(self) -> pb.ListBundlesResponse:
-        tenant = current_caller().tenant
+        return pb.ListBundlesResponse(bundles=await self._aliases(current_caller().tenant))
+
+    async def _watch(self, context: CallContext) -> None:
+        """Write the list whenever it differs; ends with the right of the one who watches."""
+        with self._feed.watching(MAX_TENANT_WATCHERS) as happenings:
+            told = await self._tell(context, None)
+            async for _ in happenings:
+                told = await self._tell(context, told)
+
+    async def _tell(self, context: CallContext, told: list[pb.BundleAlias] | None) -> list[pb.BundleAlias]:
+        """Write the list where it differs from what was told, as the policy in force now has it."""
+        policy = self._policies.current
+        tenants = [proof.tenant_in(policy) for proof in current_caller().proofs]
+        found = await self._aliases(tenants[0])
+        if found != told:
+            await context.write(pb.WatchBundlesResponse(bundles=found))
+        return found
+
+    async def _aliases(self, tenant: TenantPolicy) -> list[pb.BundleAlias]:
         references = await asyncio.to_thread(self._references, tenant)
-        return pb.ListBundlesResponse(bundles=[self._describe(one, tenant) for one in references])
+        return [self._describe(one, tenant) for one in references]
 
     async def _get(self, request: pb.GetBundleRequest) -> pb.GetBundleResponse:
         target = current_caller().tenant.authorize(request.adapter)

@@ -16,9 +16,11 @@ from eul_serve.rpc.transport import TransportSettings, bind
 from eul_serve.v1 import admin_service_pb2_grpc as admin
 from eul_serve.v1 import bundle_service_pb2_grpc as bundles
 from eul_serve.v1 import generation_service_pb2_grpc as generation
+from eul_serve.v1 import tenant_service_pb2_grpc as tenant
 from eul_serve.v1.admin_service_pb2 import DESCRIPTOR as ADMIN_FILE
 from eul_serve.v1.bundle_service_pb2 import DESCRIPTOR as BUNDLE_FILE
 from eul_serve.v1.generation_service_pb2 import DESCRIPTOR as GENERATION_FILE
+from eul_serve.v1.tenant_service_pb2 import DESCRIPTOR as TENANT_FILE
 
 LIVENESS = ""
 READINESS = tuple(
@@ -33,6 +35,7 @@ _ADDERS: Mapping[str, tuple[ServiceDescriptor, Adder]] = {
         GENERATION_FILE.services_by_name["GenerationService"], generation.add_GenerationServiceServicer_to_server,
     ),
     "BundleService": (BUNDLE_FILE.services_by_name["BundleService"], bundles.add_BundleServiceServicer_to_server),
+    "TenantService": (TENANT_FILE.services_by_name["TenantService"], tenant.add_TenantServiceServicer_to_server),
     "AdminService": (ADMIN_FILE.services_by_name["AdminService"], admin.add_AdminServiceServicer_to_server),
 }  # fmt: skip
 

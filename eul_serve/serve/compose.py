@@ -17,6 +17,7 @@ from eul_serve.rpc.auth import AdminAuthenticator, Authenticator
 from eul_serve.rpc.bundles import BundleServicer
 from eul_serve.rpc.generation import GenerationServicer
 from eul_serve.rpc.server import GrpcServer
+from eul_serve.rpc.tenant import TenantServicer
 from eul_serve.serve.audited import Auditor
 from eul_serve.serve.parts import Parts, assemble
 from eul_serve.serve.settings import ServeSettings
@@ -75,7 +76,8 @@ async def running(
     port = await server.start(
         {
             "GenerationService": GenerationServicer(parts.calls, parts.runner),
-            "BundleService": BundleServicer(parts.calls, parts.registry, parts.residency),
+            "BundleService": BundleServicer(parts.calls, parts.registry, parts.residency, policies, parts.feed),
+            "TenantService": TenantServicer(parts.calls, parts.leases, settings.limits),
         }
     )
     tasks: list[asyncio.Task[None]] = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,24 +51,32 @@ class Feed:
             if queue.qsize() <= MAX_BEHIND:
                 queue.put_nowait(happening)  # the one beyond the limit tells the watcher that it is too slow
 
-    async def watch(self) -> AsyncIterator[Happening]:
-        """Yield what happens from now on.
+    @contextmanager
+    def watching(self, most: int = MAX_WATCHERS) -> Iterator[AsyncIterator[Happening]]:
+        """Watch what happens while the context lasts.
+
+        Args:
+            most: Watchers that there may be with this one.
 
         Yields:
-            Each happening, in order.
+            Each happening from now on, in order; raises CapacityError when its reader is too slow.
 
         Raises:
-            CapacityError: Too many watch, or this one is too slow.
+            CapacityError: Too many watch already.
         """
-        if len(self._watchers) >= MAX_WATCHERS:
-            raise CapacityError(f"{MAX_WATCHERS} callers watch already; end one of them")
+        if len(self._watchers) >= most:
+            raise CapacityError(f"{most} callers watch already; end one of them")
         queue: asyncio.Queue[Happening] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            while True:
-                happening = await queue.get()
-                if queue.qsize() >= MAX_BEHIND:
-                    raise CapacityError(f"more than {MAX_BEHIND} happenings wait for this watcher; read faster")
-                yield happening
+            yield _read(queue)
         finally:
             self._watchers.discard(queue)
+
+
+async def _read(queue: asyncio.Queue[Happening]) -> AsyncIterator[Happening]:
+    while True:
+        happening = await queue.get()
+        if queue.qsize() >= MAX_BEHIND:
+            raise CapacityError(f"more than {MAX_BEHIND} happenings wait for this watcher; read faster")
+        yield happening
