@@ -74,7 +74,7 @@ class Store:
         spent = time.monotonic() - started
         if timed.seconds:  # not already in the cache
             self.metrics.swap_seconds.labels(stage="pull").observe(timed.seconds)
-        else:
+        if not timed.fetched:
             pulled()
         self.metrics.swap_seconds.labels(stage="verify").observe(spent - timed.seconds)
         return bundle
@@ -86,6 +86,7 @@ class _TimedRegistry:
     def __init__(self, registry: Registry, pulled: Callable[[], object]) -> None:
         self._registry = registry
         self._pulled = pulled
+        self.fetched = False
         self.seconds = 0.0
 
     @contextmanager
@@ -103,6 +104,7 @@ class _TimedRegistry:
     def fetch(self, name: str, revision: str, target: Path, *, with_statistics: bool = False) -> None:
         with self._timed():
             self._registry.fetch(name, revision, target, with_statistics=with_statistics)
+        self.fetched = True
         self._pulled()
 
 
