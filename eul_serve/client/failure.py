@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -73,7 +74,11 @@ def _busy(call: _Call, message: str) -> BusyError | None:
     for key, value in call.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             retry, quota = RetryInfo(), QuotaFailure()
-            if [detail for detail in Status.FromString(value).details if detail.Unpack(retry) or detail.Unpack(quota)]:
+            try:
+                told = [one for one in Status.FromString(value).details if one.Unpack(retry) or one.Unpack(quota)]
+            except DecodeError:  # what is in the way of the server wrote these
+                return None
+            if told:
                 limit = quota.violations[0].subject if quota.violations else ""
                 return BusyError(message, limit, retry.retry_delay.ToMilliseconds() / 1000)
     return None

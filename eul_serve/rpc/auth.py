@@ -6,8 +6,7 @@ policy knows; nobody else can even tell which methods exist.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 import grpc.aio
@@ -19,11 +18,11 @@ from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER
 from eul_serve.rpc.details import trailers
+from eul_serve.rpc.handlers import checked, readable
 from eul_serve.rpc.status import code_of
 from eul_serve.swap.policy_source import PolicySource
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
 def bearer_token(metadata: Metadata | None) -> str | None:
@@ -81,10 +80,10 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
                 self._identify(metadata, frozenset())
         except IdentityError as error:
             return _refusal(error, request_id_of(metadata))
-        handler = await continuation(call)
-        return _guarded(handler, self._check) if self._certificates else handler
+        handler = readable(await continuation(call))
+        return checked(handler, self._check) if self._certificates else handler
 
-    async def _check(self, context: CallContext) -> None:
+    async def _check(self, request: object, context: CallContext) -> None:
         metadata = context.invocation_metadata()
         try:
             self._identify(metadata, certificate_names(context))
@@ -108,31 +107,6 @@ class AdminAuthenticator(Authenticator):
 
     def _know(self, credentials: Credentials) -> None:
         ADMIN.set(self._policies.current.identify_admin(credentials.token, credentials.names))
-
-
-def _guarded(
-    handler: grpc.RpcMethodHandler | None, check: Callable[[CallContext], Awaitable[None]]
-) -> grpc.RpcMethodHandler:
-    """Return a handler that checks the caller first; an unknown method is one to known callers alone."""
-    if handler is None:
-        handler = grpc.stream_stream_rpc_method_handler(_unimplemented)
-    kind = next(kind for kind in _KINDS if getattr(handler, kind) is not None)
-    behaviour = getattr(handler, kind)
-
-    async def answer(request: object, context: CallContext) -> object:
-        await check(context)
-        return await behaviour(request, context)
-
-    async def stream(request: object, context: CallContext) -> AsyncIterator[object]:
-        await check(context)
-        async for message in behaviour(request, context):
-            yield message
-
-    return handler._replace(**{kind: stream if inspect.isasyncgenfunction(behaviour) else answer})
-
-
-async def _unimplemented(requests: object, context: CallContext) -> None:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ())
 
 
 def _refusal(error: IdentityError, request_id: str) -> grpc.RpcMethodHandler:
