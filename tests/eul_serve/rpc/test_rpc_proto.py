@@ -7,7 +7,10 @@ After a change that breaks no client:
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
+from tests.eul_serve.service_home import ServiceHome, token_of
 
 pytestmark = pytest.mark.tools
 ROOT = Path(__file__).parents[3]
@@ -73,3 +78,20 @@ def test_the_golden_api_is_the_newest(buf: Path, tmp_path: Path) -> None:
     done = run(buf, "build", "--as-file-descriptor-set", "--exclude-source-info", "-o", str(made))
     assert done.returncode == 0, done.stderr
     assert FileDescriptorSet.FromString(made.read_bytes()) == FileDescriptorSet.FromString(GOLDEN.read_bytes())
+
+
+async def test_the_page_s_commands_ask_a_server(buf: Path, home: ServiceHome) -> None:
+    revision = home.publish("poems", "stable", "r1", seed=1)
+    home.write_policy(acme={"default": "poems", "bundles": ["poems:stable"]})
+    page = (ROOT / "docs" / "reference" / "api.md").read_text()
+    commands = re.search(r"^```sh\n(buf curl.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert commands is not None
+    variables = {**os.environ, "EUL_TOKEN": token_of("acme"), "PATH": f"{buf.parent}:{os.environ['PATH']}"}
+    async with home.serve() as service:
+        text = commands[1].replace("127.0.0.1:8500", service.address)
+        done = await asyncio.to_thread(
+            subprocess.run, ["bash", "-ec", text], env=variables, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(revision) == 2
+    assert '"finishReason": "FINISH_REASON_LENGTH"' in done.stdout
