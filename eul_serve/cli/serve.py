@@ -64,8 +64,10 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
     from prometheus_client import REGISTRY
 
     from eul_serve.serve.logs import set_up_logs
+    from eul_serve.serve.tracing import set_up_traces
 
     set_up_logs(options["log_format"])
+    set_up_traces()
 
     from eul_serve.serve.run import serve
 

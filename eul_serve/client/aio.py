@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from eul_serve.client.answers import Answer, BundleAlias, Classification, Part, Tenant
 from eul_serve.client.channel import open_async_channel
 from eul_serve.client.client import READINESS
-from eul_serve.client.failure import rpc_errors
+from eul_serve.client.failure import Metadata, asking
 from eul_serve.client.messages import Prompt, prompt_message, sampling_message
 from eul_serve.client.settings import Settings
 from eul_serve.v1 import (
@@ -78,8 +78,8 @@ class AsyncClient:
         request = pb.GenerateRequest(
             prompt=prompt_message(prompt), adapter=adapter, sampling=sampling_message(sampling)
         )
-        with rpc_errors(self.address):
-            return Answer.of(await self._generation.Generate(request, **self._call()))
+        with asking(self.address, "Generate") as span:
+            return Answer.of(await self._generation.Generate(request, **self._call(span)))
 
     async def generate_stream(
         self,
@@ -104,13 +104,13 @@ class AsyncClient:
         request = pb.GenerateStreamRequest(
             prompt=prompt_message(prompt), adapter=adapter, sampling=sampling_message(sampling)
         )
-        call = self._generation.GenerateStream(request, **self._call())
-        try:
-            with rpc_errors(self.address):
+        with asking(self.address, "GenerateStream") as span:
+            call = self._generation.GenerateStream(request, **self._call(span))
+            try:
                 async for message in call:
                     yield Part.of(message)
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     async def classify(self, prompt: Prompt, labels: Sequence[str], *, adapter: str = "") -> Classification:
         """Choose the label whose words are most likely after a prompt.
@@ -127,8 +127,8 @@ class AsyncClient:
             EulError: The server refused or failed.
         """
         request = pb.ClassifyRequest(prompt=prompt_message(prompt), adapter=adapter, labels=labels)
-        with rpc_errors(self.address):
-            return Classification.of(await self._generation.Classify(request, **self._call()))
+        with asking(self.address, "Classify") as span:
+            return Classification.of(await self._generation.Classify(request, **self._call(span)))
 
     async def bundles(self) -> list[BundleAlias]:
         """Return the aliases that the caller may use, by name.
@@ -139,8 +139,8 @@ class AsyncClient:
         Raises:
             EulError: The server refused or failed.
         """
-        with rpc_errors(self.address):
-            response = await self._bundles.ListBundles(bundle_service_pb2.ListBundlesRequest(), **self._call())
+        with asking(self.address, "ListBundles") as span:
+            response = await self._bundles.ListBundles(bundle_service_pb2.ListBundlesRequest(), **self._call(span))
         return [BundleAlias.of(one) for one in response.bundles]
 
     async def watch_bundles(self) -> AsyncGenerator[list[BundleAlias], None]:
@@ -152,13 +152,14 @@ class AsyncClient:
         Raises:
             EulError: The server refused or failed, or the right was withdrawn.
         """
-        call = self._bundles.WatchBundles(bundle_service_pb2.WatchBundlesRequest(), metadata=self._metadata)
-        try:
-            with rpc_errors(self.address):
+        with asking(self.address, "WatchBundles") as span:
+            request = bundle_service_pb2.WatchBundlesRequest()
+            call = self._bundles.WatchBundles(request, metadata=(*self._metadata, *span))
+            try:
                 async for message in call:
                     yield [BundleAlias.of(one) for one in message.bundles]
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     async def tenant(self) -> Tenant:
         """Return what the policy says of the caller.
@@ -169,8 +170,8 @@ class AsyncClient:
         Raises:
             EulError: The server refused or failed.
         """
-        with rpc_errors(self.address):
-            return Tenant.of(await self._tenants.GetTenant(tenant_service_pb2.GetTenantRequest(), **self._call()))
+        with asking(self.address, "GetTenant") as span:
+            return Tenant.of(await self._tenants.GetTenant(tenant_service_pb2.GetTenantRequest(), **self._call(span)))
 
     async def health(self, service: str = READINESS) -> bool:
         """Return whether the server is ready; with `service=""`, whether it lives.
@@ -185,9 +186,9 @@ class AsyncClient:
             EulError: It cannot be reached.
         """
         request = health_pb2.HealthCheckRequest(service=service)
-        with rpc_errors(self.address):
+        with asking(self.address, "Check"):
             response = await self._health.Check(request, timeout=self._settings.timeout_seconds)
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _call(self) -> dict[str, Any]:
-        return {"metadata": self._metadata, "timeout": self._settings.timeout_seconds}
+    def _call(self, span: Metadata) -> dict[str, Any]:
+        return {"metadata": (*self._metadata, *span), "timeout": self._settings.timeout_seconds}

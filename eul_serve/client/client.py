@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from eul_serve.client.answers import Answer, BundleAlias, Classification, Part, Tenant
 from eul_serve.client.channel import open_channel
-from eul_serve.client.failure import rpc_errors
+from eul_serve.client.failure import Metadata, asking
 from eul_serve.client.messages import Prompt, prompt_message, sampling_message
 from eul_serve.client.settings import Settings
 from eul_serve.v1 import (
@@ -80,8 +80,8 @@ class Client:
         request = pb.GenerateRequest(
             prompt=prompt_message(prompt), adapter=adapter, sampling=sampling_message(sampling)
         )
-        with rpc_errors(self._settings.address):
-            return Answer.of(self._generation.Generate(request, **self._call()))
+        with asking(self._settings.address, "Generate") as span:
+            return Answer.of(self._generation.Generate(request, **self._call(span)))
 
     def generate_stream(self, prompt: Prompt, *, adapter: str = "", **sampling: Any) -> Iterator[Part]:  # noqa: ANN401  # as above
         """Answer a prompt piece by piece; closing the iterator stops the server's work.
@@ -100,13 +100,13 @@ class Client:
         request = pb.GenerateStreamRequest(
             prompt=prompt_message(prompt), adapter=adapter, sampling=sampling_message(sampling)
         )
-        call = self._generation.GenerateStream(request, **self._call())
-        try:
-            with rpc_errors(self._settings.address):
+        with asking(self._settings.address, "GenerateStream") as span:
+            call = self._generation.GenerateStream(request, **self._call(span))
+            try:
                 for message in call:
                     yield Part.of(message)
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     def classify(self, prompt: Prompt, labels: Sequence[str], *, adapter: str = "") -> Classification:
         """Choose the label whose words are most likely after a prompt.
@@ -123,8 +123,8 @@ class Client:
             EulError: The server refused or failed.
         """
         request = pb.ClassifyRequest(prompt=prompt_message(prompt), adapter=adapter, labels=labels)
-        with rpc_errors(self._settings.address):
-            return Classification.of(self._generation.Classify(request, **self._call()))
+        with asking(self._settings.address, "Classify") as span:
+            return Classification.of(self._generation.Classify(request, **self._call(span)))
 
     def bundles(self) -> list[BundleAlias]:
         """Return the aliases that the caller may use.
@@ -135,8 +135,8 @@ class Client:
         Raises:
             EulError: The server refused or failed.
         """
-        with rpc_errors(self._settings.address):
-            response = self._bundles.ListBundles(bundle_service_pb2.ListBundlesRequest(), **self._call())
+        with asking(self._settings.address, "ListBundles") as span:
+            response = self._bundles.ListBundles(bundle_service_pb2.ListBundlesRequest(), **self._call(span))
         return [BundleAlias.of(one) for one in response.bundles]
 
     def watch_bundles(self) -> Iterator[list[BundleAlias]]:
@@ -148,13 +148,14 @@ class Client:
         Raises:
             EulError: The server refused or failed, or the right was withdrawn.
         """
-        call = self._bundles.WatchBundles(bundle_service_pb2.WatchBundlesRequest(), metadata=self._metadata)
-        try:
-            with rpc_errors(self._settings.address):
+        with asking(self._settings.address, "WatchBundles") as span:
+            request = bundle_service_pb2.WatchBundlesRequest()
+            call = self._bundles.WatchBundles(request, metadata=(*self._metadata, *span))
+            try:
                 for message in call:
                     yield [BundleAlias.of(one) for one in message.bundles]
-        finally:
-            call.cancel()
+            finally:
+                call.cancel()
 
     def tenant(self) -> Tenant:
         """Return what the policy says of the caller.
@@ -165,8 +166,8 @@ class Client:
         Raises:
             EulError: The server refused or failed.
         """
-        with rpc_errors(self._settings.address):
-            return Tenant.of(self._tenants.GetTenant(tenant_service_pb2.GetTenantRequest(), **self._call()))
+        with asking(self._settings.address, "GetTenant") as span:
+            return Tenant.of(self._tenants.GetTenant(tenant_service_pb2.GetTenantRequest(), **self._call(span)))
 
     def health(self, service: str = READINESS) -> bool:
         """Return whether the server is ready; with `service=""`, whether it lives.
@@ -180,11 +181,11 @@ class Client:
         Raises:
             EulError: It cannot be reached.
         """
-        with rpc_errors(self._settings.address):
+        with asking(self._settings.address, "Check"):
             response = self._health.Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=self._settings.timeout_seconds
             )
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
-    def _call(self) -> dict[str, Any]:
-        return {"metadata": self._metadata, "timeout": self._settings.timeout_seconds}
+    def _call(self, span: Metadata) -> dict[str, Any]:
+        return {"metadata": (*self._metadata, *span), "timeout": self._settings.timeout_seconds}

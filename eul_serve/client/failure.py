@@ -23,6 +23,7 @@ from eul_serve.errors import (
     NotFoundError,
     RefusedError,
 )
+from eul_serve.trace import client_span
 
 _KINDS: dict[grpc.StatusCode, type[EulError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InputError,
@@ -38,6 +39,10 @@ _KINDS: dict[grpc.StatusCode, type[EulError]] = {
 DETAILS_KEY = "grpc-status-details-bin"
 _NOISE = re.compile(r"^failed to connect to all addresses; last error: \w+: \S+ (Failed to connect to remote host: )?")
 """What grpc says before it comes to the point."""
+
+
+Metadata = tuple[tuple[str, str], ...]
+"""Pairs of lower-case key and value."""
 
 
 class _Call(Protocol):
@@ -67,6 +72,24 @@ def rpc_errors(address: str) -> Iterator[None]:
         code, details = call.code(), " ".join((call.details() or "").split())
         message = _message(address, code, details, _answered(call))
         raise _busy(call, message) or _KINDS.get(code, EulError)(message) from error
+
+
+@contextmanager
+def asking(address: str, method: str) -> Iterator[Metadata]:
+    """Make one call: its span, and its failure as one of our errors.
+
+    Args:
+        address: The server's address, for messages.
+        method: Short name of the RPC.
+
+    Yields:
+        Metadata that goes with the call.
+
+    Raises:
+        EulError: The call failed.
+    """
+    with client_span(method) as metadata, rpc_errors(address):
+        yield metadata
 
 
 def _busy(call: _Call, message: str) -> BusyError | None:

@@ -20,6 +20,7 @@ from eul_serve.rpc.context import CallContext, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER, RECORD, CallRecord
 from eul_serve.rpc.details import reason_of, trailers
 from eul_serve.rpc.status import code_of, text_of
+from eul_serve.trace import Span, server_span
 
 _log = logging.getLogger("eul_serve.rpc")
 _calls_log = logging.getLogger("eul_serve.calls")
@@ -72,6 +73,12 @@ class Calls:
         Returns:
             What the work returned; where it failed, the call is aborted with a code and one line.
         """
+        with server_span(method, context.invocation_metadata()) as span:
+            return await self._answer(method, context, work, endless, span)
+
+    async def _answer(
+        self, method: str, context: CallContext, work: Awaitable[Answer], endless: bool, span: Span
+    ) -> Answer:
         request_id = request_id_of(context.invocation_metadata())
         context.set_trailing_metadata((("x-request-id", request_id),))
         started, code, failure = time.monotonic(), grpc.StatusCode.OK, None
@@ -92,11 +99,13 @@ class Calls:
             self._metrics.requests.labels(method=method, code=code.name).inc()
             seconds = time.monotonic() - started
             self._metrics.request_seconds.labels(method=method).observe(seconds)
-            self._write_down(method, request_id, code, seconds, record, failure)
+            facts = self._facts(method, request_id, code, seconds, record, failure)
+            span.set_attributes({f"eul.{name}": value for name, value in facts.items()})
+            _calls_log.info("%s %s", method, code.name, extra={"facts": facts})
         text = text_of(failure, request_id, self._deadline)
         await context.abort(code, text, trailers(failure, text, request_id))
 
-    def _write_down(
+    def _facts(
         self,
         method: str,
         request_id: str,
@@ -104,10 +113,10 @@ class Calls:
         seconds: float,
         record: CallRecord,
         failure: Exception | None,
-    ) -> None:
-        """Write one line: who, by a tag that only this server's key makes, on what, and how it ended."""
+    ) -> dict[str, str | int | float]:
+        """Return what log and trace say: who, by a tag that only this server's key makes, on what, and how it ended."""
         caller, admin = CALLER.get(), ADMIN.get()
-        facts = {
+        return {
             "code": code.name,
             "decision": "served" if failure is None else reason_of(failure).lower(),
             "method": method,
@@ -117,7 +126,6 @@ class Calls:
             **({"administrator": admin} if admin else {}),
             **asdict(record),
         }
-        _calls_log.info("%s %s", method, code.name, extra={"facts": facts})
 
     def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:

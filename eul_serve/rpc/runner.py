@@ -21,6 +21,7 @@ from eul_serve.rpc.validate import check_length, check_prompt, check_sampling, f
 from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.residency import Residency
+from eul_serve.trace import stage_span
 from eul_serve.traffic import Charge, Line, Quotas
 
 BASE_REVISION = "base"
@@ -131,19 +132,20 @@ class Runner:
         last: dict[int, float] = {}
         record = current_record()
         generator = cast(AsyncGenerator[Piece, None], self.engine.generate(job.work))
-        async with aclosing(generator) as pieces:
-            async for piece in pieces:
-                now, count = time.monotonic(), len(piece.token_ids)
-                if count and piece.choice in last:
-                    self._metrics.inter_token.observe((now - last[piece.choice]) / count)
-                elif count and not last:
-                    self._metrics.first_token.observe(now - started)
-                if count:
-                    last[piece.choice] = now
-                job.charge.used += count
-                record.completion_tokens += count
-                self._metrics.tokens.labels(kind="completion").inc(count)
-                yield piece
+        with stage_span("engine"):
+            async with aclosing(generator) as pieces:
+                async for piece in pieces:
+                    now, count = time.monotonic(), len(piece.token_ids)
+                    if count and piece.choice in last:
+                        self._metrics.inter_token.observe((now - last[piece.choice]) / count)
+                    elif count and not last:
+                        self._metrics.first_token.observe(now - started)
+                    if count:
+                        last[piece.choice] = now
+                    job.charge.used += count
+                    record.completion_tokens += count
+                    self._metrics.tokens.labels(kind="completion").inc(count)
+                    yield piece
 
     @asynccontextmanager
     async def _admitted(
@@ -153,7 +155,8 @@ class Runner:
         tenant, traffic = caller.tenant, self._traffic
         with traffic.leases.hold(caller, reference, rights), traffic.quotas.charge(tenant, tokens) as charge:
             if reference is not None:
-                await self._follower.find(reference)  # no place at the engine is held while a bundle is loaded
+                with stage_span("find"):
+                    await self._follower.find(reference)  # no place at the engine is held while a bundle is loaded
             async with self._place(tenant, tokens):
                 charge.counts = True
                 if reference is None:
@@ -166,7 +169,7 @@ class Runner:
     @asynccontextmanager
     async def _place(self, tenant: TenantPolicy, tokens: int) -> AsyncIterator[None]:
         line, started = self._traffic.line, time.monotonic()
-        with self._metrics.waiting.track_inprogress():
+        with self._metrics.waiting.track_inprogress(), stage_span("queue"):
             stack = AsyncExitStack()
             await stack.enter_async_context(line.place(tenant.name, tokens, tenant.quota.priority))
         self._metrics.queue_seconds.observe(time.monotonic() - started)
