@@ -42,7 +42,7 @@ def command_lines(page: Path) -> list[list[str]]:
     text = page.read_text().replace("\\\n", " ").replace("sha256:...", "sha256:" + "0" * 64)
     lines = [line.strip().removeprefix("$ ") for line in text.splitlines() if re.match(r" {4}|eul", line)]
     found = [
-        shlex.split(re.sub(r"\s(\.\.\.|&)$", "", line), comments=True)
+        shlex.split(re.sub(r"(\s(\.\.\.|&|2?>\s*\S+))+$", "", line), comments=True)
         for line in lines
         if re.match(r"eul(-train)? [a-z]", line)
     ]
