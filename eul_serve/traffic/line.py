@@ -108,6 +108,7 @@ class Line:
         else:
             self._waiting.remove(waiter)
             self._finish[tenant] -= cost
+            self._next()  # whoever came while this one was still in the list waits behind nobody now
 
     def _admit(self, start: float) -> None:
         self.running += 1
@@ -118,9 +119,15 @@ class Line:
     def _leave(self) -> None:
         self.running -= 1
         self._measure()
-        # One that was cancelled in this very turn of the loop is still in the list, and takes itself out.
-        waiter = next((one for one in self._waiting if not one.turn.done()), None)
-        if waiter is not None:
+        self._next()
+
+    def _next(self) -> None:
+        """Let those in whose turn it is, while there are places."""
+        while self.running < self._limits.running:
+            # One that was cancelled in this very turn of the loop is still in the list, and takes itself out.
+            waiter = next((one for one in self._waiting if not one.turn.done()), None)
+            if waiter is None:
+                return
             self._waiting.remove(waiter)
             self._admit(waiter.start)
             waiter.turn.set_result(None)

@@ -149,6 +149,20 @@ async def test_a_place_that_comes_as_its_request_goes_away_is_not_lost() -> None
     await engine.finish()
 
 
+async def test_who_comes_while_a_cancelled_one_is_still_in_the_line_is_not_forgotten() -> None:
+    engine = Engine()
+    await engine.send("a")
+    waiting = await engine.send("b")
+    # In one turn of the loop: a leaves, c comes, and b, which was cancelled, takes itself out of the line.
+    engine.ends[0].set()
+    engine.tasks.append(asyncio.create_task(engine._run("c", 1, 1)))
+    waiting.cancel()
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert engine.order == ["a", "c"]
+    await engine.finish()
+
+
 @given(st.lists(st.sampled_from(["send a", "send b", "send c", "end", "cancel"]), max_size=80), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
 def test_whatever_happens_places_are_conserved(steps: list[str], running: int) -> None:
@@ -163,6 +177,9 @@ def test_whatever_happens_places_are_conserved(steps: list[str], running: int) -
                 engine.tasks[number % len(engine.tasks)].cancel()
             await asyncio.sleep(0)
             assert 0 <= engine.line.running <= running
+            for _ in range(3):  # let those go who were cancelled
+                await asyncio.sleep(0)
+            assert not len(engine.line) or engine.line.running == running  # nobody waits for a place that is free
         await engine.finish()
         assert (engine.line.running, len(engine.line)) == (0, 0)
 
