@@ -1,15 +1,18 @@
 """Bundles against adapters off and against vLLM's own LoRA, in one run: decode, prefill, and latencies, as ratios.
 
     python tests/benchmarks/engine/bench_throughput.py --model MODEL [--ranks 8 16 64] [--bundles 1 4 16 64] \
-        [--choice even zipf] [--dtype float32] [--repeats 7] [--threads N] [--out docs/benchmarks/engine]
+        [--choice even zipf] [--dtype float32] [--instances 5] [--threads N] [--out docs/benchmarks/engine]
 
 Three engines are alive at the same time: `eul serve`'s, vLLM's with its own LoRA layers on the same module (the down
 projection) and our plugin off, and vLLM's with adapters off. They take turns in a shuffled order, so that a busy
-machine slows all of them alike; the ratio of a round is taken within the round, and the headline is the median of the
-rounds. A round of decoding is --requests short prompts with 32 tokens each; a round of prefill is prompts of 256 tokens
-with one token each. With fewer bundles than requests, requests share them, in turns or by Zipf's law (--choice).
+machine slows all of them alike; the ratio of a round is taken within the round. Two starts of one engine can differ by
+a tenth for as long as they live (where their memory happens to lie), so all engines are started anew --instances
+times, in a shuffled order, and the headline is the median of the rounds of all of them; vLLM's LoRA, which is far
+slower, takes part in the first. A round of decoding is --requests short prompts with --answer tokens each; a round of
+prefill is --prompts prompts of --prompt tokens with one token each. With fewer bundles than requests, requests share
+them, in turns or by Zipf's law (--choice).
 
-The record is written after every point; points that a record of the same settings already has are not measured again.
+The record is written after every rank; points that a record of the same settings already has are not measured again.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from measuring.engines import LORA, OFF, OURS, Setup, adapters, running
 from measuring.load import Found, Traffic, measure, pick, summary
 
 SETTINGS = ("dtype", "requests", "answer", "prompts", "prompt", "threads")
+Series = dict[str, dict[str, list[Found]]]
+"""Rounds by what was measured, decode or prefill, and by engine."""
 FOLDERS = 4
 """Directories of each kind; adapters beyond that read one of them again, under an id and a slot of their own."""
 
@@ -57,12 +62,13 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundles", type=int, nargs="+", default=[1, 4, 16, 64], help="in flight at the same time")
     parser.add_argument("--choice", choices=["even", "zipf"], nargs="+", default=["even"])
     parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--answer", type=int, default=32, help="tokens of an answer when decoding is measured")
+    parser.add_argument("--answer", type=int, default=16, help="tokens of an answer when decoding is measured")
     parser.add_argument("--prompts", type=int, default=16, help="prompts when prefill is measured")
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of those prompts")
+    parser.add_argument("--prompt", type=int, default=64, help="tokens of those prompts")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--repeats", type=int, default=7, help="rounds of our engine and of that with adapters off")
-    parser.add_argument("--lora-repeats", type=int, default=3, help="rounds of vLLM's LoRA, which is far slower")
+    parser.add_argument("--instances", type=int, default=5, help="how often the engines are started")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of each point with each start")
+    parser.add_argument("--lora-repeats", type=int, default=2, help="rounds of vLLM's LoRA, with the first start")
     parser.add_argument("--without-lora", action="store_true", help="leave vLLM's LoRA out, which is slow on a CPU")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=None, help="directory for throughput.json")
@@ -79,9 +85,8 @@ async def run(chosen: argparse.Namespace, command: str) -> dict[str, Any]:
     wanted = [points for rank in chosen.ranks if (points := missing(chosen, record, rank))]
     if wanted:
         with tempfile.TemporaryDirectory() as name:
-            async with running(setup, OFF, 8) as off:
-                for points in wanted:
-                    await measure_rank(chosen, setup, off, points, Path(name).resolve(), record)
+            for points in wanted:
+                await measure_rank(chosen, setup, points, Path(name).resolve(), record)
     return record
 
 
@@ -107,35 +112,41 @@ def missing(chosen: argparse.Namespace, record: dict[str, Any], rank: int) -> li
 
 
 async def measure_rank(
-    chosen: argparse.Namespace, setup: Setup, off: Any, points: list[Point], folder: Path, record: dict[str, Any]
+    chosen: argparse.Namespace, setup: Setup, points: list[Point], folder: Path, record: dict[str, Any]
 ) -> None:
-    """Add points of one rank to the record, and write it after each."""
-    rank, kinds = points[0].rank, [OURS] if chosen.without_lora else [OURS, LORA]
-    makers = {OURS: make_bundle, LORA: make_lora}
+    """Add the points of one rank to the record, and write it."""
+    rank, makers = points[0].rank, {OURS: make_bundle, LORA: make_lora}
     folders = {
-        kind: [makers[kind](folder / str(rank) / kind / str(seed), setup.model, rank, seed) for seed in range(FOLDERS)]
-        for kind in kinds
+        kind: [make(folder / str(rank) / kind / str(seed), setup.model, rank, seed) for seed in range(FOLDERS)]
+        for kind, make in makers.items()
     }
-    async with AsyncExitStack() as stack:
-        engines = {kind: await stack.enter_async_context(running(setup, kind, rank)) for kind in kinds} | {OFF: off}
-        for point in points:
-            held = {kind: adapters(folders[kind], point.bundles) for kind in kinds} | {OFF: []}
-            found = point._asdict() | await measure_point(chosen, engines, held, point)
-            click.echo(json.dumps(rounded({**point._asdict(), **found["ratios"]})), err=True)
-            record["points"].append(found)
-            if chosen.out is not None:
-                write_json(chosen.out / "throughput.json", record)
+    series: dict[Point, Series] = {point: {what: {} for what in ("decode", "prefill")} for point in points}
+    for instance in range(chosen.instances):
+        kinds = [OFF, OURS] if chosen.without_lora or instance else [OFF, OURS, LORA]
+        async with AsyncExitStack() as stack:
+            engines = {
+                kind: await stack.enter_async_context(running(setup, kind, rank))
+                for kind in random.sample(kinds, len(kinds))
+            }
+            for point in points:
+                held = {kind: adapters(folders[kind], point.bundles) for kind in kinds if kind != OFF} | {OFF: []}
+                await measure_point(chosen, engines, held, point, series[point])
+    for point in points:
+        found = point._asdict() | point_record(series[point])
+        click.echo(json.dumps(rounded({**point._asdict(), **found["ratios"]})), err=True)
+        record["points"].append(found)
+    if chosen.out is not None:
+        write_json(chosen.out / "throughput.json", record)
 
 
 async def measure_point(
-    chosen: argparse.Namespace, engines: dict[str, Any], held: dict[str, list[Any]], point: Point
-) -> dict[str, Any]:
-    """Return decode and prefill of every engine, and their ratios."""
+    chosen: argparse.Namespace, engines: dict[str, Any], held: dict[str, list[Any]], point: Point, series: Series
+) -> None:
+    """Add rounds of decode and prefill of every engine."""
     kinds = {
         "decode": Traffic(requests=chosen.requests, prompt=8, answer=chosen.answer),
         "prefill": Traffic(requests=chosen.prompts, prompt=chosen.prompt, answer=1),
     }
-    found: dict[str, dict[str, list[Found]]] = {what: {engine: [] for engine in engines} for what in kinds}
     for repeat in range(chosen.repeats + 1):
         for what, traffic in kinds.items():
             for engine in random.sample(sorted(engines), len(engines)):
@@ -145,24 +156,26 @@ async def measure_point(
                 name = "-".join(map(str, (*point, what, engine, repeat)))
                 result = await measure(engines[engine], traffic, picked, name)
                 if repeat:  # the first round loads adapters and warms up
-                    found[what][engine].append(result)
+                    series[what].setdefault(engine, []).append(result)
+
+
+def point_record(series: Series) -> dict[str, Any]:
+    """Return what a point's rounds say: ratios with their range, and each engine's numbers."""
     ratios = {
-        f"{what}_vs_{'base' if other == OFF else 'lora'}": _ratio(runs[OURS], runs[other])
-        for what, runs in found.items()
+        f"{what}_vs_{'base' if other == OFF else 'lora'}": sorted(
+            mine.tokens_per_second / theirs.tokens_per_second
+            for mine, theirs in zip(runs[OURS], runs[other], strict=False)
+        )
+        for what, runs in series.items()
         for other in runs
         if other != OURS
     }
-    rounds = {engine: len(runs) for engine, runs in found["decode"].items()}
-    return {"rounds": rounds, "ratios": ratios} | {
-        what: {engine: summary(runs[engine]) for engine in engines} for what, runs in found.items()
+    return {
+        "rounds": {engine: len(runs) for engine, runs in series["decode"].items()},
+        "ratios": {name: statistics.median(values) for name, values in ratios.items()},
+        "ranges": {name: [values[0], values[-1]] for name, values in ratios.items()},
+        **{what: {engine: summary(found) for engine, found in runs.items()} for what, runs in series.items()},
     }
-
-
-def _ratio(ours: list[Found], others: list[Found]) -> float:
-    """Return the median of the ratios of tokens per second, over the rounds that both have."""
-    return statistics.median(
-        mine.tokens_per_second / other.tokens_per_second for mine, other in zip(ours, others, strict=False)
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
