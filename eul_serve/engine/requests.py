@@ -52,6 +52,8 @@ class Requests:
                 told = _prompt_logprobs(output, work.token_ids) if first and work.sampling.prompt_logprobs else ()
                 first = False
                 for number, one in enumerate(output.outputs):
+                    if one.finish_reason == "error":  # such as a grammar that only the engine found to be none
+                        raise _refusal(work, "the engine cannot follow it")
                     yield _piece(one, () if number else told)
 
     async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
@@ -124,7 +126,25 @@ class Requests:
         except ValueError as error:
             raise InputError(f"request: {error}") from error
         except Exception as error:
-            raise EngineError(f"the engine failed: {str(error) or type(error).__name__}") from error
+            text = " ".join(str(error).split()) or type(error).__name__
+            if work.sampling.constraint is not None and await self._lives():
+                raise _refusal(work, text) from error
+            raise EngineError(f"the engine failed: {text}") from error
+
+    async def _lives(self) -> bool:
+        try:
+            await self._llm.check()
+        except EngineError:
+            return False
+        return True
+
+
+def _refusal(work: Work, text: str) -> EulError:
+    """Return the error of a request that failed alone: it is the constraint, where there is one."""
+    constraint = work.sampling.constraint
+    if constraint is None:
+        return EngineError(f"the engine failed: {text}; try again")
+    return InputError(f"sampling.constraint.{constraint.kind}: {text[:300]}; give one that is well formed")
 
 
 def _sampling_params(sampling: Sampling, room: int) -> SamplingParams:

@@ -63,7 +63,7 @@ async def test_a_schema_s_answer_is_json(engine: Any, bundle: ResidentBundle) ->
 async def test_a_constraint_that_is_none_gets_one_line(
     engine: Any, bundle: ResidentBundle, kind: Literal["regex"], given: str
 ) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"sampling.constraint.{kind}: ") as error:
         await answer(engine, work(bundle, constraint=Constraint(kind=kind, texts=(given,))))
     assert "\n" not in str(error.value)
     await answer(engine, work(bundle))  # and harms nobody
