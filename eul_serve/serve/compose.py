@@ -94,6 +94,7 @@ async def running(
             port=port, admin_port=admin_port, follower=parts.follower, residency=parts.residency, failed=failed
         )
     finally:
+        parts.feed.end()
         await server.stop()
         for task in tasks:
             task.cancel()

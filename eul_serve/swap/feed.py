@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from eul_serve.errors import CapacityError
+from eul_serve.errors import CapacityError, EngineError
 
 MAX_WATCHERS, MAX_BEHIND = 32, 1024
 """Watchers at once, and what may wait for a slow one before it is sent away."""
@@ -36,7 +36,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._listeners: list[Callable[[Happening], None]] = []
-        self._watchers: set[asyncio.Queue[Happening]] = set()
+        self._watchers: set[asyncio.Queue[Happening | None]] = set()
 
     def listen(self, listener: Callable[[Happening], None]) -> None:
         """Call a function at everything that happens from now on."""
@@ -50,6 +50,11 @@ class Feed:
         for queue in tuple(self._watchers):
             if queue.qsize() <= MAX_BEHIND:
                 queue.put_nowait(happening)  # the one beyond the limit tells the watcher that it is too slow
+
+    def end(self) -> None:
+        """End every watch: nobody who only watches holds a server up that stops."""
+        for queue in tuple(self._watchers):
+            queue.put_nowait(None)
 
     @contextmanager
     def watching(self, most: int = MAX_WATCHERS) -> Iterator[AsyncIterator[Happening]]:
@@ -66,7 +71,7 @@ class Feed:
         """
         if len(self._watchers) >= most:
             raise CapacityError(f"{most} callers watch already; end one of them")
-        queue: asyncio.Queue[Happening] = asyncio.Queue()
+        queue: asyncio.Queue[Happening | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
             yield _read(queue)
@@ -74,9 +79,11 @@ class Feed:
             self._watchers.discard(queue)
 
 
-async def _read(queue: asyncio.Queue[Happening]) -> AsyncIterator[Happening]:
+async def _read(queue: asyncio.Queue[Happening | None]) -> AsyncIterator[Happening]:
     while True:
         happening = await queue.get()
+        if happening is None:
+            raise EngineError("this server stops; watch another one")
         if queue.qsize() >= MAX_BEHIND:
             raise CapacityError(f"more than {MAX_BEHIND} happenings wait for this watcher; read faster")
         yield happening

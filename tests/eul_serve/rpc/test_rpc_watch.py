@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eul_serve.client import AsyncClient, BundleAlias
-from eul_serve.errors import CapacityError, IdentityError
+from eul_serve.errors import CapacityError, EngineError, IdentityError
 from tests.eul_serve.fake_engine import FakeEngine
 from tests.eul_serve.service_home import Service, ServiceHome, token_of
 
@@ -104,3 +104,17 @@ async def test_watchers_have_a_limit_and_leave_nothing(service: Service) -> None
                     break
                 except CapacityError:
                     await asyncio.sleep(0.02)
+
+
+async def test_who_only_watches_holds_no_server_up(home: ServiceHome) -> None:
+    home.publish("poems", "stable", "r1", seed=1)
+    home.write_policy(acme={"default": "poems", "bundles": ["poems"]})
+    async with home.serve(grace_seconds=20.0) as service:
+        watcher = client(service, "acme")
+        lists = watcher.watch_bundles()
+        await anext(lists)
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
+    with pytest.raises(EngineError, match="this server stops"):
+        await anext(lists)
+    await watcher.close()
