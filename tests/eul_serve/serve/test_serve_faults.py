@@ -74,6 +74,7 @@ async def test_a_registry_that_is_slow_delays_nobody_but_its_own_swap(
         with pytest.raises(IdentityError):
             await service.ask("acme")
         home.write_policy(acme=dict(ACME), zeta=dict(ZETA))
+        await service.until(lambda: service.sample("eul_policy_loads_total", outcome="loaded") == 2, "the policy")
         let_go.set()
         await service.until(lambda: service.sample("eul_swaps_total", outcome="done") == 3, "the swap")
         assert (await service.ask("acme", max_tokens=1)).revision == new
