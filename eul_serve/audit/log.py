@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import fcntl
 import os
 from collections.abc import Callable
@@ -10,18 +9,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from eul_serve.append import append_line
 from eul_serve.audit.chain import MAX_LINE, START, Entry, read_chain
 from eul_serve.errors import CapacityError, InputError
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+from eul_serve.moment import utc_now
 
 
 class AuditLog:
     """An open log; closes when the context ends."""
 
-    def __init__(self, path: Path, clock: Callable[[], str] = _now) -> None:
+    def __init__(self, path: Path, clock: Callable[[], str] = utc_now) -> None:
         """Open a log, or begin one.
 
         Args:
@@ -78,22 +75,11 @@ class AuditLog:
         entry = Entry(self._number + 1, self._clock(), act, facts, self.head)
         line = entry.to_line()
         assert len(line) <= MAX_LINE, "an act is a few names and digests"
-        size = os.fstat(self._descriptor).st_size
-        # A killed writer may have left part of a line; it stays, as evidence, on a line of its own.
-        torn = bool(size) and os.pread(self._descriptor, 1, size - 1) != b"\n"
         try:
-            _write(self._descriptor, b"\n" + line if torn else line)
+            append_line(self._descriptor, line)
         except OSError as error:
-            os.ftruncate(self._descriptor, size)
             raise CapacityError(
                 f"audit log {str(self._path)!r}: cannot write: {error.strerror}; free space and try again"
             ) from error
         self._number, self.head = entry.number, entry.digest
         return entry
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
-    os.fsync(descriptor)

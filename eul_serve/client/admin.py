@@ -7,15 +7,12 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
+from eul_serve.client.answers import state_name
 from eul_serve.client.channel import open_channel
 from eul_serve.client.failure import rpc_errors
 from eul_serve.client.settings import Retries, Settings
 from eul_serve.v1 import admin_service_pb2 as pb
 from eul_serve.v1 import admin_service_pb2_grpc
-from eul_serve.v1.bundle_service_pb2 import BundleState
-
-WATCH_SECONDS = 10 * 365 * 86_400.0
-"""A watch ends when its reader leaves; gRPC wants a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +45,6 @@ class Step:
         )
 
 
-def state_name(state: int) -> str:
-    """Return the short name of a state: `active` for BUNDLE_STATE_ACTIVE."""
-    return BundleState.Name(state).removeprefix("BUNDLE_STATE_").lower()
-
-
 class AdminClient:
     """One connection to a server's administrators' port; asks once, as an act is no question."""
 
@@ -67,7 +59,7 @@ class AdminClient:
         once = Retries(attempts=1)
         self._settings = settings = replace(settings or Settings(), address=address, token=token, retries=once)
         self._channel = open_channel(settings)
-        self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
+        self._metadata = settings.metadata
         self._stub = admin_service_pb2_grpc.AdminServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes no types
 
     def __enter__(self) -> AdminClient:
@@ -121,7 +113,7 @@ class AdminClient:
         Raises:
             EulError: The server refused or failed.
         """
-        call = self._stub.WatchSwaps(pb.WatchSwapsRequest(), metadata=self._metadata, timeout=WATCH_SECONDS)
+        call = self._stub.WatchSwaps(pb.WatchSwapsRequest(), metadata=self._metadata)
         try:
             with rpc_errors(self._settings.address):
                 for message in call:

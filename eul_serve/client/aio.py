@@ -38,7 +38,7 @@ class AsyncClient:
         """
         self._settings = settings = replace(settings or Settings(), address=address, token=token)
         self._channel = open_async_channel(settings)
-        self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
+        self._metadata = settings.metadata
         self._generation = generation_service_pb2_grpc.GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes no types
         self._bundles = bundle_service_pb2_grpc.BundleServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._tenants = tenant_service_pb2_grpc.TenantServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -142,12 +142,11 @@ class BundleAlias:
     @classmethod
     def of(cls, message: bundles.BundleAlias) -> BundleAlias:
         """Read the message."""
-        state = bundles.BundleState.Name(message.state).removeprefix("BUNDLE_STATE_").lower()
         return cls(
             name=message.name,
             alias=message.alias,
             revision=message.revision,
-            state=state,
+            state=state_name(message.state),
             default=message.default,
         )
 
@@ -192,6 +191,11 @@ class Tenant:
             priority=message.priority,
             in_flight=message.in_flight,
         )
+
+
+def state_name(state: bundles.BundleState) -> str:
+    """Return the short name of a state: `active` for BUNDLE_STATE_ACTIVE."""
+    return bundles.BundleState.Name(state).removeprefix("BUNDLE_STATE_").lower()
 
 
 def _values(message: pb.GenerateResponse | pb.GenerateStreamResponse) -> dict[str, Any]:

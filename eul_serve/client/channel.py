@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -27,20 +28,23 @@ def open_channel(settings: Settings) -> grpc.Channel:
     Raises:
         InputError: The certificate cannot be read.
     """
-    address, credentials = str(Address.parse(settings.address)), _credentials(settings)
-    options = _options(settings.retries)
-    if credentials is None:
-        return grpc.insecure_channel(address, options=options)
-    return grpc.secure_channel(address, credentials, options=options)
+    return _open(grpc, settings)
 
 
 def open_async_channel(settings: Settings) -> grpc.aio.Channel:
     """Return a channel for the running event loop, as `open_channel` does."""
-    address, credentials = str(Address.parse(settings.address)), _credentials(settings)
-    options = _options(settings.retries)
+    return _open(grpc.aio, settings)
+
+
+def _open(kind: Any, settings: Settings) -> Any:  # noqa: ANN401  # grpc has no types; its two modules have the same functions
+    address, credentials, options = (
+        str(Address.parse(settings.address)),
+        _credentials(settings),
+        _options(settings.retries),
+    )
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=options)
-    return grpc.aio.secure_channel(address, credentials, options=options)
+        return kind.insecure_channel(address, options=options)
+    return kind.secure_channel(address, credentials, options=options)
 
 
 def _options(retries: Retries) -> tuple[tuple[str, str | int], ...]:

@@ -40,7 +40,7 @@ class Client:
         settings = replace(settings or Settings(), address=address, token=token)
         self._settings = settings
         self._channel = open_channel(settings)
-        self._metadata = (("authorization", f"Bearer {settings.token}"),) if settings.token else ()
+        self._metadata = settings.metadata
         self._generation = generation_service_pb2_grpc.GenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # protoc writes no types
         self._bundles = bundle_service_pb2_grpc.BundleServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._tenants = tenant_service_pb2_grpc.TenantServiceStub(self._channel)  # type: ignore[no-untyped-call]

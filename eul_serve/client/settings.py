@@ -86,6 +86,11 @@ class Settings:
             )
 
     @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call: the token, where there is one."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    @property
     def encrypts(self) -> bool:
         """Whether the connection is encrypted."""
         return self.tls or self.ca_certificate is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from eul_serve.errors import InputError
@@ -31,10 +30,6 @@ class JwtRules:
     """The claim that has the tenant's name."""
     leeway_seconds: int = 30
     """By how much clocks may differ, in seconds."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rules in one fixed form."""
-        return {name: getattr(self, name) for name in _KEYS}
 
 
 def read_jwt(section: Section) -> JwtRules | None:

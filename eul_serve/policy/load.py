@@ -171,7 +171,7 @@ def _epoch(
     if derived:
         content["derived_from"] = dict(derived)
     if signed is not None:
-        content["jwt"] = signed.to_json()
+        content["jwt"] = asdict(signed)
     if admins:
         content["admins"] = {
             name: {"certificates": sorted(admin.certificates), "tokens": sorted(admin.tokens)}
@@ -188,7 +188,7 @@ def _rules(tenant: TenantPolicy) -> dict[str, object]:
     return {
         "base": tenant.base,
         "bundles": sorted({str(grant) for grant in tenant.bundles}),
-        "default": BASE.value if tenant.default is BASE else tenant.default and str(tenant.default),
+        "default": tenant.default_adapter or None,
         "rights": sorted(tenant.rights),
         **later,
     }

@@ -87,6 +87,11 @@ class TenantPolicy:
     quota: Quota = field(default_factory=Quota)
     """How much of the server it may use."""
 
+    @property
+    def default_adapter(self) -> str:
+        """What an empty adapter means, as text; empty where the tenant has to name one."""
+        return BASE.value if self.default is BASE else str(self.default or "")
+
     def authorize(self, adapter: str) -> Reference | Base:
         """Return what a request's `adapter` means, where the tenant may use it.
 

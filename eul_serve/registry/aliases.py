@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from eul_serve.errors import NotFoundError
 from eul_serve.format import Manifest, check_name
+from eul_serve.moment import utc_now
 from eul_serve.registry import history
 from eul_serve.registry.base import Act, AliasMove, AliasState
 from eul_serve.registry.disk import disk_errors
@@ -93,7 +93,9 @@ class Aliases:
         if dropped is None:
             return False
         state = self._current(name, alias)
-        move = AliasMove(act=why.act, revision=wanted.revision, at=now(), actor=why.actor, reason=why.reason)
+        move = AliasMove(
+            act=why.act, revision=wanted.revision, at=utc_now("seconds"), actor=why.actor, reason=why.reason
+        )
         staged.add([history.to_bytes(history.extend(state, move))], *_parts(name, alias))
         self._record(name, alias, move, state, dropped)
         staged.place()
@@ -118,12 +120,7 @@ class Aliases:
 
     def record_publication(self, name: str, revision: str, actor: str | None) -> None:
         """Log that a revision was stored."""
-        self._log.append({"act": "store", "actor": actor, "at": now(), "name": name, "revision": revision})
-
-
-def now() -> str:
-    """Return the time, UTC in ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+        self._log.append({"act": "store", "actor": actor, "at": utc_now("seconds"), "name": name, "revision": revision})
 
 
 def _parts(name: str, alias: str) -> tuple[str, ...]:

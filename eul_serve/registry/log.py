@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from eul_serve.append import append_line
 from eul_serve.registry.tree import Tree
 
 _FILE = "log.jsonl"
@@ -25,21 +26,6 @@ class ActLog:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(_FILE, flags, 0o666, dir_fd=root)
             try:
-                _append(descriptor, line)
+                append_line(descriptor, line)
             finally:
                 os.close(descriptor)
-
-
-def _append(descriptor: int, line: bytes) -> None:
-    size = os.fstat(descriptor).st_size
-    # A killed writer may have left part of a line; it stays, as evidence, on a line of its own.
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        line = b"\n" + line
-    try:
-        left = memoryview(line)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, size)
-        raise

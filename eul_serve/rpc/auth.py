@@ -17,9 +17,8 @@ from eul_serve.metrics import Metrics
 from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER
-from eul_serve.rpc.details import trailers
+from eul_serve.rpc.details import refuse
 from eul_serve.rpc.handlers import checked, readable
-from eul_serve.rpc.status import code_of
 from eul_serve.swap.policy_source import PolicySource
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
@@ -66,6 +65,7 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
         self._policies = policies
         self._metrics = metrics
         self._certificates = certificates
+        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
         self, continuation: Callable[[CallDetails], Awaitable[grpc.RpcMethodHandler]], call: CallDetails
@@ -80,15 +80,23 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
                 self._identify(metadata, frozenset())
         except IdentityError as error:
             return _refusal(error, request_id_of(metadata))
-        handler = readable(await continuation(call))
-        return checked(handler, self._check) if self._certificates else handler
+        # A method's handler is the same for every call, so it is wrapped once; of unknown ones there are no end.
+        if call.method not in self._handlers:
+            found = await continuation(call)
+            handler = readable(found)
+            if self._certificates:
+                handler = checked(handler, self._check)
+            if found is None:
+                return handler
+            self._handlers[call.method] = handler
+        return self._handlers[call.method]
 
     async def _check(self, request: object, context: CallContext) -> None:
         metadata = context.invocation_metadata()
         try:
             self._identify(metadata, certificate_names(context))
         except IdentityError as error:
-            await _refuse(error, request_id_of(metadata), context)
+            await refuse(context, error, request_id_of(metadata))
 
     def _identify(self, metadata: Metadata | None, names: frozenset[str]) -> None:
         try:
@@ -110,12 +118,8 @@ class AdminAuthenticator(Authenticator):
 
 
 def _refusal(error: IdentityError, request_id: str) -> grpc.RpcMethodHandler:
-    async def refuse(requests: object, context: CallContext) -> None:
-        await _refuse(error, request_id, context)
+    async def answer(requests: object, context: CallContext) -> None:
+        await refuse(context, error, request_id)
 
     # This kind of handler answers calls of every kind, and reads nothing of what the caller sent.
-    return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-async def _refuse(error: IdentityError, request_id: str, context: CallContext) -> None:
-    await context.abort(code_of(error), str(error), trailers(error, str(error), request_id))
+    return grpc.stream_stream_rpc_method_handler(answer)

@@ -18,7 +18,7 @@ from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedErro
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.context import CallContext, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER, RECORD, CallRecord
-from eul_serve.rpc.details import reason_of, trailers
+from eul_serve.rpc.details import reason_of, refuse
 from eul_serve.rpc.status import code_of, text_of
 from eul_serve.trace import Span, server_span
 
@@ -102,8 +102,7 @@ class Calls:
             facts = self._facts(method, request_id, code, seconds, record, failure)
             span.set_attributes({f"eul.{name}": value for name, value in facts.items()})
             _calls_log.info("%s %s", method, code.name, extra={"facts": facts})
-        text = text_of(failure, request_id, self._deadline)
-        await context.abort(code, text, trailers(failure, text, request_id))
+        await refuse(context, failure, request_id, text_of(failure, request_id, self._deadline))
 
     def _facts(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NoReturn
 
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -27,7 +28,7 @@ from eul_serve.errors import (
     NotFoundError,
     RefusedError,
 )
-from eul_serve.rpc.context import Metadata
+from eul_serve.rpc.context import CallContext, Metadata
 from eul_serve.rpc.status import code_of
 
 DOMAIN = "eul-serve"
@@ -77,6 +78,19 @@ def trailers(error: BaseException, text: str, request_id: str) -> Metadata:
     if isinstance(error, CapacityError):
         found.append((PUSHBACK_KEY, str(_pushback(error))))
     return tuple(found)
+
+
+async def refuse(context: CallContext, error: BaseException, request_id: str, text: str | None = None) -> NoReturn:
+    """End a call with a code, a line and details.
+
+    Args:
+        context: grpc's context of the call.
+        error: What went wrong.
+        request_id: Id of the call.
+        text: What the caller reads; None is the error's own text.
+    """
+    line = str(error) if text is None else text
+    await context.abort(code_of(error), line, trailers(error, line, request_id))
 
 
 def _details(error: BaseException, text: str, request_id: str) -> Iterator[Message]:

@@ -11,8 +11,7 @@ from google.protobuf.message import DecodeError
 from eul_serve.errors import InputError
 from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext
-from eul_serve.rpc.details import trailers
-from eul_serve.rpc.status import code_of
+from eul_serve.rpc.details import refuse
 
 Check = Callable[[object, CallContext], Awaitable[None]]
 """Returns where a request may go on; ends the call where it may not."""
@@ -67,8 +66,7 @@ def readable(handler: grpc.RpcMethodHandler | None) -> grpc.RpcMethodHandler | N
 async def _is_message(request: object, context: CallContext) -> None:
     if request is _MALFORMED:
         error = InputError("request: these bytes are no message of this method")
-        request_id = request_id_of(context.invocation_metadata())
-        await context.abort(code_of(error), str(error), trailers(error, str(error), request_id))
+        await refuse(context, error, request_id_of(context.invocation_metadata()))
 
 
 async def _unimplemented(requests: object, context: CallContext) -> None:

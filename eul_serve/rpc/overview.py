@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from eul_serve.engine.base import Engine
-from eul_serve.policy import BASE, Policy, TenantPolicy
+from eul_serve.policy import Policy, TenantPolicy
 from eul_serve.rpc import convert
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.feed import Happening
@@ -78,7 +78,7 @@ class Overview:
 def _tenant(tenant: TenantPolicy, running: int) -> pb.TenantStatus:
     return pb.TenantStatus(
         name=tenant.name,
-        default_adapter=BASE.value if tenant.default is BASE else str(tenant.default or ""),
+        default_adapter=tenant.default_adapter,
         bundles=sorted(str(grant) for grant in tenant.bundles),
         base=tenant.base,
         rights=sorted(tenant.rights),

@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -17,27 +16,19 @@ from eul_serve.v1 import admin_service_pb2_grpc as admin
 from eul_serve.v1 import bundle_service_pb2_grpc as bundles
 from eul_serve.v1 import generation_service_pb2_grpc as generation
 from eul_serve.v1 import tenant_service_pb2_grpc as tenant
-from eul_serve.v1.admin_service_pb2 import DESCRIPTOR as ADMIN_FILE
-from eul_serve.v1.bundle_service_pb2 import DESCRIPTOR as BUNDLE_FILE
-from eul_serve.v1.generation_service_pb2 import DESCRIPTOR as GENERATION_FILE
-from eul_serve.v1.tenant_service_pb2 import DESCRIPTOR as TENANT_FILE
+from eul_serve.v1.generation_service_pb2 import DESCRIPTOR
 
+PACKAGE = DESCRIPTOR.package
 LIVENESS = ""
-READINESS = tuple(
-    file.services_by_name[name].full_name
-    for file, name in ((GENERATION_FILE, "GenerationService"), (BUNDLE_FILE, "BundleService"))
-)
+READINESS = tuple(f"{PACKAGE}.{name}" for name in ("GenerationService", "BundleService"))
 """What a probe asks for."""
 
-Adder = Callable[[Any, grpc.aio.Server], None]
-_ADDERS: Mapping[str, tuple[ServiceDescriptor, Adder]] = {
-    "GenerationService": (
-        GENERATION_FILE.services_by_name["GenerationService"], generation.add_GenerationServiceServicer_to_server,
-    ),
-    "BundleService": (BUNDLE_FILE.services_by_name["BundleService"], bundles.add_BundleServiceServicer_to_server),
-    "TenantService": (TENANT_FILE.services_by_name["TenantService"], tenant.add_TenantServiceServicer_to_server),
-    "AdminService": (ADMIN_FILE.services_by_name["AdminService"], admin.add_AdminServiceServicer_to_server),
-}  # fmt: skip
+_ADDERS: Mapping[str, Callable[[Any, grpc.aio.Server], None]] = {
+    "GenerationService": generation.add_GenerationServiceServicer_to_server,
+    "BundleService": bundles.add_BundleServiceServicer_to_server,
+    "TenantService": tenant.add_TenantServiceServicer_to_server,
+    "AdminService": admin.add_AdminServiceServicer_to_server,
+}
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two servers on one port would share the calls
@@ -79,9 +70,8 @@ class GrpcServer:
             InputError: The address is taken or not ours, or the certificate cannot be read.
         """
         for name, servicer in servicers.items():
-            descriptor, add = _ADDERS[name]
-            add(servicer, self._server)
-            self._names.append(descriptor.full_name)
+            _ADDERS[name](servicer, self._server)
+            self._names.append(f"{PACKAGE}.{name}")
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         await self.welcome(False)

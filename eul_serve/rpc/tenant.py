@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from eul_serve.policy import BASE
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
 from eul_serve.rpc.current import current_caller
@@ -28,7 +27,7 @@ class TenantServicer(services.TenantServiceServicer):
         quota, most = tenant.quota, self._limits.tenant
         return pb.GetTenantResponse(
             name=tenant.name,
-            default_adapter=BASE.value if tenant.default is BASE else str(tenant.default or ""),
+            default_adapter=tenant.default_adapter,
             bundles=sorted(str(grant) for grant in tenant.bundles),
             base=tenant.base,
             rights=sorted(tenant.rights),

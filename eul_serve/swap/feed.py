@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from eul_serve.errors import CapacityError, EngineError
+from eul_serve.moment import utc_now
 
 MAX_WATCHERS, MAX_BEHIND = 32, 1024
 """Watchers at once, and what may wait for a slow one before it is sent away."""
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +23,7 @@ class Happening:
     """stage, swap, refused, policy, or an act of an administrator."""
     facts: Mapping[str, Any]
     """With what: names and digests, never a prompt or a secret."""
-    at: str = field(default_factory=_now)
+    at: str = field(default_factory=utc_now)
     """When, UTC, ISO 8601."""
 
 

@@ -127,7 +127,7 @@ class Leases:
 
     def _check_room(self, caller: Caller) -> None:
         name, quota = caller.tenant.name, caller.tenant.quota
-        own = sum(lease.caller.tenant.name == name for lease in self._open)
+        own = self.tenants().count(name)
         most = min(self._limits.tenant, quota.concurrent_requests or self._limits.tenant)
         for running, limit, whose in (
             (len(self._open), self._limits.total, "this server"),
