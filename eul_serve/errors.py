@@ -7,6 +7,7 @@
       NotFoundError         no such bundle, revision or alias                     exit 4   NOT_FOUND
       IdentityError         the caller is not known                               exit 5   UNAUTHENTICATED
       RefusedError          known caller, but policy or the registry says no      exit 5   PERMISSION_DENIED
+        CanaryError         a bundle does not hide what its canaries say          exit 5   PERMISSION_DENIED
       CapacityError         no free slot, disk full                               exit 6   RESOURCE_EXHAUSTED
         BusyError           too much at this moment; the same may pass later      exit 6   RESOURCE_EXHAUSTED
       EngineError           the engine is dead, not live yet, or not ours         exit 7   UNAVAILABLE
@@ -59,6 +60,10 @@ class RefusedError(EulError):
     """The caller is known and the request well formed, but a policy or a rule of the registry says no."""
 
     exit_status = 5
+
+
+class CanaryError(RefusedError):
+    """A bundle's canaries failed or could not be asked, so a server does not serve it; no caller is told that much."""
 
 
 class CapacityError(EulError):

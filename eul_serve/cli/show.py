@@ -12,8 +12,9 @@ import click
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import json_option, parse_reference, registry_option
 from eul_serve.cli.text import echo_json, echo_table, size
-from eul_serve.format import BundleConfig, Reference
+from eul_serve.format import BundleConfig, Manifest, Reference
 from eul_serve.format.bundle import CONFIG_FILE
+from eul_serve.format.canaries import CANARIES_FILE, parse_canaries
 from eul_serve.format.composite import KEY as COMPOSITE
 from eul_serve.plain import plain
 from eul_serve.registry import Registry
@@ -43,6 +44,7 @@ def _card(registry: Registry, name: str, revision: str) -> dict[str, Any]:
         **asdict(manifest),
         "activation": config.activation,
         "aliases": [alias for alias, state in aliases.items() if state.revision == revision],
+        "canaries": _canaries(registry, name, revision, manifest),
         "moves": [
             {"alias": alias, **asdict(move)}
             for alias, state in aliases.items()
@@ -56,6 +58,13 @@ def _card(registry: Registry, name: str, revision: str) -> dict[str, Any]:
     }
 
 
+def _canaries(registry: Registry, name: str, revision: str, manifest: Manifest) -> int:
+    """Return how many canaries a revision has."""
+    if CANARIES_FILE not in manifest.files:
+        return 0
+    return len(parse_canaries(registry.read_file(name, revision, CANARIES_FILE)))
+
+
 def _echo_card(card: dict[str, Any]) -> None:
     base = card["base"]
     facts = {
@@ -64,6 +73,8 @@ def _echo_card(card: dict[str, Any]) -> None:
         "base model": f"{base['architecture']} {base['fingerprint']}",
         "rank": f"{card['rank']} hidden units per layer, {card['activation']}, trained in {card['training_dtype']}",
     }
+    if card["canaries"]:
+        facts["canaries"] = f"{card['canaries']}, which a server must see pass before it serves the bundle"
     for key, value in facts.items():
         click.echo(f"{key:11} {plain(value)}")
     composite = card["settings"].get(COMPOSITE)

@@ -80,10 +80,13 @@ def command(
         shown = check_certificate(certificate, trust, bundle, _files(evidence))
     if as_json:
         requests = sorted(bundle.manifest.request_ids)
-        found = {"requests": requests, "revision": bundle.revision, "target": name, "verified": True}
+        found = {"canaries": len(bundle.canaries), "requests": requests, "revision": bundle.revision}
+        found |= {"target": name, "verified": True}
         echo_json(found | ({"certificate": {"issued": shown.issued, "verdict": shown.verdict}} if shown else {}))
     else:
-        click.echo(f"verified: layers {len(bundle.widths)}, rank {bundle.config.rank}; digests and values are right")
+        what = f"layers {len(bundle.widths)}, rank {bundle.config.rank}"
+        what += f", canaries {len(bundle.canaries)}" if bundle.canaries else ""
+        click.echo(f"verified: {what}; digests and values are right")
         click.echo(bundle.revision if name == target else name)
         if shown:
             click.echo(f"certified {shown.issued}: {shown.verdict['sentence']}")

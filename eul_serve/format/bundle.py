@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eul_serve.errors import BundleFormatError, BundleMismatchError, InputError
+from eul_serve.format.canaries import CANARIES_FILE, Canary, read_canaries
 from eul_serve.format.composite import composite_of, read_fine_tune
 from eul_serve.format.config import BundleConfig
 from eul_serve.format.digest import digest_open, reading
@@ -37,6 +38,8 @@ class Bundle:
     """The parsed `manifest.json`."""
     widths: dict[str, int]
     """Width d of every wrapped module, by its path in the base model."""
+    canaries: tuple[Canary, ...] = ()
+    """What it must still hide whenever it is loaded; none where it has no `canaries.json`."""
 
     @property
     def revision(self) -> str:
@@ -80,14 +83,15 @@ def read_bundle(path: Path, base_fingerprint: str | None = None, *, weights: boo
             f"bundle {manifest.revision}: made for base model {config.base_fingerprint}, but this model is "
             f"{base_fingerprint}; use the model that the bundle was trained on, or train again"
         )
+    canaries = read_canaries(path, manifest)
     widths = _read_weights(path, manifest.files[WEIGHTS_FILE], config, values=weights)
-    checked = [CONFIG_FILE, WEIGHTS_FILE]
+    checked = [CONFIG_FILE, WEIGHTS_FILE, CANARIES_FILE]
     if composite_of(manifest) is not None:
         if weights:
             read_fine_tune(path, manifest)
         checked += LORA_FILES
     check_files(path, manifest, skip=checked)
-    return Bundle(path=path, config=config, manifest=manifest, widths=widths)
+    return Bundle(path=path, config=config, manifest=manifest, widths=widths, canaries=canaries)
 
 
 def check_listing(manifest: Manifest) -> None:
@@ -97,11 +101,14 @@ def check_listing(manifest: Manifest) -> None:
         manifest: The manifest.
 
     Raises:
-        BundleFormatError: Names the first that is missing; or a fine-tune is listed that the manifest does not explain.
+        BundleFormatError: Names the first that is missing; a fine-tune is listed that the manifest does not explain; or
+            canaries are an artifact, which no server would get.
     """
     for name in PUBLISHED_FILES:
         if name not in manifest.files:
             raise BundleFormatError(f"manifest.json: files: missing {name!r}")
+    if CANARIES_FILE in manifest.artifacts:
+        raise BundleFormatError(f"manifest.json: {CANARIES_FILE!r}: expected under files, found among the artifacts")
     composite_of(manifest)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from eul_serve.format import BaseModel, Bundle, BundleConfig, ForgottenRequest, Manifest, describe_files, write_bundle
+from eul_serve.format.canaries import CANARIES_FILE, Canary, dump_canaries
 from eul_serve.format.composite import fine_tune_digest
 from eul_serve.format.lora import LoraConfig
 
@@ -68,6 +69,7 @@ def write_plain_bundle(
     seed: int = 0,
     statistics: bool = False,
     base: str = PLAIN_BASE,
+    canaries: Sequence[Canary] = (),
     **manifest: Any,
 ) -> Bundle:
     """Write a valid bundle directory of one layer, with made-up digests of the base model."""
@@ -76,6 +78,8 @@ def write_plain_bundle(
         "adapter_model.safetensors": plain_weights(rank, width, seed),
         "README.md": b"# A card\n",
     }
+    if canaries:
+        files[CANARIES_FILE] = dump_canaries(canaries)
     artifacts = {"fusion.safetensors": plain_weights(1, 2, seed)} if statistics else {}
     described = Manifest(
         base=BaseModel(

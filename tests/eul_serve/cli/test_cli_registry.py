@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from eul_serve.cli.main import group
 from eul_serve.format import Bundle
+from eul_serve.format.canaries import Canary
 from eul_serve.policy import hash_token
 from tests.eul_serve.conftest import plain_composite
 
@@ -122,6 +123,21 @@ def test_a_composite_is_shown_with_both_of_its_parts(eul: Eul, tmp_path: Path, p
     assert f"made of     {bundle.revision}" in card
     assert f"fine-tune   {composite.manifest.settings['composite']['fine_tune']}" in card
     assert "fused from" not in card
+
+
+def test_canaries_are_counted_and_never_shown(eul: Eul, plain_bundle: PlainBundle) -> None:
+    canary = Canary(digest="sha256:" + "5" * 64, least_nats=12.5)
+    bundle, bare = plain_bundle("r1", canaries=[canary]), plain_bundle("r1", seed=1)
+    for one, name in ((bundle, "poems"), (bare, "prose")):
+        eul("publish", one.path, "--name", name, "--alias", "stable")
+    card = eul("show", "poems").stdout
+    assert "canaries    1, which a server must see pass" in card
+    assert canary.digest not in card
+    assert "a server must see" not in eul("show", "prose").stdout
+    assert "canaries 1; digests and values are right" in eul("verify", "poems").stdout
+    assert "canaries" not in eul("verify", "prose").stdout
+    for command in ("show", "verify"):
+        assert [_json(eul(command, name, "--json"))["canaries"] for name in ("poems", "prose")] == [1, 0]
 
 
 def test_a_composite_that_has_not_passed_is_not_published(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
