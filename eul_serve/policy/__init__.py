@@ -1,5 +1,6 @@
 """Who may use what: tenants, bundles, rights, tokens. Denies by default; needs neither torch, grpc nor vllm."""
 
+from eul_serve.policy.canary_rules import CanaryRules
 from eul_serve.policy.jwt_rules import JwtRules
 from eul_serve.policy.load import load_policy
 from eul_serve.policy.policy import Admin, Policy, hash_token
@@ -13,6 +14,7 @@ __all__ = [
     "RIGHTS",
     "Admin",
     "Base",
+    "CanaryRules",
     "Grant",
     "JwtRules",
     "Policy",

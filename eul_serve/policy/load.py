@@ -11,6 +11,7 @@ from pathlib import Path
 from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_digest, check_name
 from eul_serve.format.digest import digest_bytes
+from eul_serve.policy.canary_rules import CanaryRules, read_canaries
 from eul_serve.policy.jwt_rules import JwtRules, read_jwt
 from eul_serve.policy.policy import Admin, Policy
 from eul_serve.policy.quota import PRIORITIES, Quota
@@ -38,8 +39,9 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
     """
     file = Section.read(path, "policy")
-    file.allow("admins", "derived_from", "jwt", "tenants")
+    file.allow("admins", "canaries", "derived_from", "jwt", "tenants")
     derived, signed = _derived(file.section("derived_from")), read_jwt(file.section("jwt"))
+    canaries = read_canaries(file.section("canaries"))
     tenants: dict[str, TenantPolicy] = {}
     holders: dict[str, str] = {}
     for name, section in file.sections("tenants"):
@@ -50,8 +52,15 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
     admins = {name: _admin(name, section) for name, section in file.sections("admins")}
     _check_holders(tenants, holders, admins, file)
-    epoch = _epoch(tenants, holders, derived, signed, admins)
-    return Policy(tenants=tenants, tokens=holders, derived_from=derived, jwt=signed, admins=admins, epoch=epoch)
+    return Policy(
+        tenants=tenants,
+        tokens=holders,
+        derived_from=derived,
+        jwt=signed,
+        admins=admins,
+        canaries=canaries,
+        epoch=_epoch(tenants, holders, derived, signed, admins, canaries),
+    )
 
 
 def _admin(name: str, section: Section) -> Admin:
@@ -163,6 +172,7 @@ def _epoch(
     derived: Mapping[str, str],
     signed: JwtRules | None,
     admins: Mapping[str, Admin],
+    canaries: CanaryRules,
 ) -> str:
     content: dict[str, object] = {
         "tenants": {tenant.name: _rules(tenant) for tenant in tenants.values()},
@@ -177,6 +187,8 @@ def _epoch(
             name: {"certificates": sorted(admin.certificates), "tokens": sorted(admin.tokens)}
             for name, admin in admins.items()
         }
+    if canaries != CanaryRules():
+        content["canaries"] = asdict(canaries)
     return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from eul_serve.errors import IdentityError
+from eul_serve.policy.canary_rules import CanaryRules
 from eul_serve.policy.jwt_rules import JwtRules
 from eul_serve.policy.tenant import TenantPolicy
 
@@ -39,6 +40,8 @@ class Policy:
     """Which signed tokens are accepted; None accepts none."""
     admins: Mapping[str, Admin] = field(default_factory=dict)
     """Who may use the admin service, by name."""
+    canaries: CanaryRules = field(default_factory=CanaryRules)
+    """What serves where canaries fail."""
     epoch: str
     """Digest of the content, `sha256:<hex>`: the same for the same rules, however they are written."""
 

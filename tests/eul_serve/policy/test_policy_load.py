@@ -49,7 +49,7 @@ def test_an_empty_tenant_may_do_nothing(policy_of: MakePolicy) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tenant.acme]", "unknown key 'tenant'; allowed are admins, derived_from, jwt, tenants"),
+        ("[tenant.acme]", "unknown key 'tenant'; allowed are admins, canaries, derived_from, jwt, tenants"),
         ("tenants = 1", "tenants: expected a table, found int"),
         ("[tenants]\nacme = 1", "tenants.acme: expected a table, found int"),
         ("[tenants.acme]\nbundle = []", "tenants.acme: unknown key 'bundle'; allowed are base, bundles"),
@@ -169,3 +169,28 @@ def test_a_copy_names_what_it_was_made_from(policy_of: MakePolicy) -> None:
 def test_a_copy_is_named_by_fingerprints_alone(policy_of: MakePolicy, line: str) -> None:
     with pytest.raises(InputError, match=r"derived_from"):
         policy_of(f"[derived_from]\n{line}\n")
+
+
+def test_where_canaries_fail_nothing_serves_unless_the_policy_says_so(policy_of: MakePolicy) -> None:
+    plain = policy_of(FULL)
+    assert plain.canaries.on_failure == "refuse"
+    for text in ("[canaries]\n", '[canaries]\non_failure = "refuse"\n'):
+        found = policy_of(f"{FULL}\n{text}")
+        assert (found.canaries, found.epoch) == (plain.canaries, plain.epoch)  # as before there were canaries
+    other = policy_of(f'{FULL}\n[canaries]\non_failure = "previous"\n')
+    assert other.canaries.on_failure == "previous"
+    assert other.epoch != plain.epoch
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('on_failure = "serve"', "canaries: on_failure: expected one of refuse, previous, found 'serve'"),
+        ("on_failure = false", "canaries: on_failure: expected a string, found False"),
+        ('on_fail = "refuse"', "canaries: unknown key 'on_fail'; allowed are on_failure"),
+    ],
+)
+def test_a_slip_about_canaries_is_named(policy_of: MakePolicy, line: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        policy_of(f"[canaries]\n{line}\n")
+    assert message in str(caught.value)
