@@ -37,6 +37,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--metrics-listen", default="127.0.0.1:9500", show_default=True, metavar="HOST:PORT", help="Metrics.")
 @click.option("--admin-listen", metavar="HOST:PORT", help="gRPC for administrators; there is none without it.")
 @click.option("--audit", type=_PATH, help="File to write decisions to, each line bound to the one before.")
+@click.option("--canaries", type=_PATH, help="Private texts of canaries, which must pass before a bundle serves.")
 @click.option("--cache", type=_PATH, default=Path("build/cache"), show_default=True, help="Verified bundles.")
 @engine_options
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
@@ -128,6 +129,7 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
         transport=transport(options["listen"]),
         admin=options["admin_listen"] and transport(options["admin_listen"]),
         audit=options["audit"],
+        canaries=options["canaries"],
         metrics_listen=Address.parse(options["metrics_listen"]),
         key_file=options["key_file"],
         limits=LeaseLimits(total=options["max_requests"], tenant=options["max_tenant_requests"]),

@@ -22,7 +22,7 @@ SWAP_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 
 DENIALS = ("identity", "refused", "limit")
 """Why a call is turned away."""
-FAILURES = ("unforget", "corrupt", "other_base", "missing", "no_room", "engine", "unreadable", "other")
+FAILURES = ("unforget", "canary", "corrupt", "other_base", "missing", "no_room", "engine", "unreadable", "other")
 """Why a revision or a move is not taken up."""
 
 

@@ -29,8 +29,8 @@ class Auditor:
             CapacityError: It cannot be written, and an operator asked for it: then it is not done. What registry and
                 policy ask for is done even so: a full disk must not keep a server from forgetting.
         """
-        if happening.act == "stage":
-            return
+        if happening.act == "stage" or (happening.act == "canary" and not happening.facts["failed"]):
+            return  # a step, not a decision: the move that follows says how many canaries passed
         try:
             entry = self._file.record(happening.act, **happening.facts)
         except CapacityError as error:

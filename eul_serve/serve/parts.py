@@ -72,7 +72,7 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
     salter = Salter(server_key(settings.key_file))
     registry, leases, feed = open_registry(settings.registry), Leases(settings.limits), Feed()
     store = Store(registry=registry, cache=Cache(settings.cache), fingerprint=engine.info.fingerprint, metrics=metrics)
-    residency = Residency(engine, store, metrics, feed)
+    residency = Residency(engine, store, metrics, feed, settings.canaries)
     follower = Follower(policies, registry, residency, leases, metrics, feed)
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic, pins = Traffic(leases=leases, quotas=Quotas(), line=line), Pins(engine, residency, feed)

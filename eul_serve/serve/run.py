@@ -18,6 +18,7 @@ from eul_serve.address import Address
 from eul_serve.audit import AuditLog
 from eul_serve.engine.base import Engine
 from eul_serve.errors import CapacityError, InputError
+from eul_serve.format.canary_text import read_texts
 from eul_serve.metrics import Exposition, Metrics
 from eul_serve.serve.compose import running
 from eul_serve.serve.settings import ServeSettings
@@ -67,6 +68,8 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics(registry)
     policies = PolicySource(settings.policy, settings.tokens, metrics)
+    if settings.canaries is not None:
+        read_texts(settings.canaries, ())  # better said before the engine starts than by the first bundle
     admin = settings.admin.listen if settings.admin else None
     for address in (settings.transport.listen, settings.metrics_listen, admin):
         if address is not None:

@@ -31,6 +31,8 @@ class ServeSettings:
     """How administrators reach it; None has no such port."""
     audit: Path | None = None
     """File to write decisions to; None writes none."""
+    canaries: Path | None = None
+    """File of the private texts of canaries; without one, bundles that have canaries are refused."""
     metrics_listen: Address = field(default_factory=lambda: Address("127.0.0.1", 9500))
     """Where the metrics are."""
     key_file: Path | None = None

@@ -12,6 +12,7 @@ from typing import cast
 from eul_serve.errors import (
     BundleFormatError,
     BundleMismatchError,
+    CanaryError,
     CapacityError,
     EngineError,
     EulError,
@@ -30,6 +31,7 @@ _REASONS: dict[type[EulError], str] = {
     BundleFormatError: "corrupt",
     BundleMismatchError: "other_base",
     NotFoundError: "missing",
+    CanaryError: "canary",  # before what it is a kind of
     RefusedError: "unforget",
     CapacityError: "no_room",
     EngineError: "engine",
@@ -121,12 +123,26 @@ def retry_after(failures: int) -> float:
 def as_answer(revision: str, error: EulError) -> EulError:
     """Return what a caller is told when a revision cannot be served.
 
-    What is wrong with stored bytes is the operator's affair: the caller's request was in order, so it is told that
-    the bundle is unavailable, with the next step.
+    What is wrong with stored bytes, or with what a bundle hides, is the operator's affair: the caller's request was in
+    order, so it is told that the bundle is unavailable, with the next step. `origin_of` finds the error again.
     """
-    if isinstance(error, BundleFormatError | InputError):
-        return EngineError(
+    if isinstance(error, BundleFormatError | InputError | CanaryError):
+        answer = EngineError(
             f"bundle {revision} did not pass verification on this server, so it is not served; "
             "ask the operator to run `eul verify` and to publish it again"
         )
+        answer.__cause__ = error
+        return answer
     return error
+
+
+def origin_of(error: EulError) -> EulError:
+    """Return what `as_answer` was given, for the server's own records.
+
+    Args:
+        error: What whoever asked for a revision is told.
+
+    Returns:
+        What went wrong with it.
+    """
+    return error.__cause__ if isinstance(error, EngineError) and isinstance(error.__cause__, EulError) else error

@@ -15,6 +15,7 @@ from eul_serve.engine.base import Engine, ResidentBundle, Work
 from eul_serve.errors import EngineError
 from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store
+from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.entry import Entry
 
 _PROBE = (0, 1)
@@ -26,9 +27,10 @@ MAX_PULLS = 2
 class Carrier:
     """Between registry, cache and engine; owns the numbers of the loads."""
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics) -> None:
+    def __init__(self, engine: Engine, store: Store, canaries: Canaries, metrics: Metrics) -> None:
         self._engine = engine
         self._store = store
+        self._canaries = canaries
         self._metrics = metrics
         self._ids = itertools.count(1)  # fresh for every load, never used again
         # Threads of their own, so that slow pulls keep no other work of the server waiting for one.
@@ -45,7 +47,7 @@ class Carrier:
         # Both this and the thread's end reach the loop in the order in which they happen.
         told = functools.partial(loop.call_soon_threadsafe, pulled)
         bundle = await loop.run_in_executor(self._pulls, self._store.pull, entry.name, entry.revision, told)
-        entry.manifest = bundle.manifest
+        entry.manifest, entry.canaries = bundle.manifest, bundle.canaries
         entry.resident = ResidentBundle(
             revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
         )
@@ -59,20 +61,24 @@ class Carrier:
             self._metrics.load_seconds.labels(stage=stage).observe(seconds)
 
     async def probe(self, entry: Entry) -> None:
-        """Let a loaded revision read a few tokens: it computes, and its first caller does not wait for its slot.
+        """Let a loaded revision read a few tokens, and its canaries: it computes, and hides what it must.
+
+        Its first caller does not wait for its slot either.
 
         Args:
             entry: The revision.
 
         Raises:
             EngineError: What it computes is no number.
+            CanaryError: It does not hide what its canaries say.
         """
         assert entry.resident is not None, "a revision is probed after it was loaded"
         work = Work(id=secrets.token_hex(8), token_ids=_PROBE, bundle=entry.resident, salt=secrets.token_hex(16))
         with self._metrics.swap_stage("probe"):
             (score,) = await self._engine.score(work, [_PROBE])
-        if not math.isfinite(score):
-            raise EngineError(f"bundle {entry.revision}: its layers compute {score} where a number is expected")
+            if not math.isfinite(score):
+                raise EngineError(f"bundle {entry.revision}: its layers compute {score} where a number is expected")
+            await self._canaries.check(entry)
 
     async def unload(self, entry: Entry) -> None:
         """Take a revision out of every worker after its drain."""

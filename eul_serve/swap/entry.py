@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from eul_serve.engine.base import ResidentBundle
 from eul_serve.errors import EulError
 from eul_serve.format import Manifest
+from eul_serve.format.canaries import Canary
 from eul_serve.swap.revision import RevisionState
 
 
@@ -24,6 +25,8 @@ class Entry:
     """Where it is in its life."""
     manifest: Manifest | None = None
     """Its manifest, once verified."""
+    canaries: tuple[Canary, ...] = ()
+    """What it must hide before it serves, once verified."""
     resident: ResidentBundle | None = None
     """What the engine was given, once loading."""
     pointers: set[str] = field(default_factory=set)

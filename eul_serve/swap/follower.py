@@ -11,38 +11,25 @@ import functools
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
-from eul_serve.errors import EulError, NotFoundError, RefusedError
-from eul_serve.format import Manifest, Reference
+from eul_serve.errors import CanaryError, EngineError, EulError, NotFoundError, RefusedError
+from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.policy import REFUSAL, Policy
-from eul_serve.registry import AliasState, Registry
-from eul_serve.swap.arrival import as_answer, reason_of
+from eul_serve.registry import Registry
+from eul_serve.swap.arrival import as_answer, origin_of, reason_of
+from eul_serve.swap.complaints import Complaints
 from eul_serve.swap.entry import Entry
+from eul_serve.swap.fallback import Fallback
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
-from eul_serve.swap.unforget import check_move
+from eul_serve.swap.target import Target
 
 _log = logging.getLogger("eul_serve.swap")
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a reference leads in the registry."""
-
-    reference: Reference
-    """The reference."""
-    revision: str
-    """The revision that it means now."""
-    manifest: Manifest
-    """That revision's manifest."""
-    state: AliasState | None
-    """The alias as the registry has it; None for a reference by revision."""
 
 
 class Follower:
@@ -63,9 +50,10 @@ class Follower:
         self._leases = leases
         self._metrics = metrics
         self._feed = feed
+        self._fallback = Fallback(policies, registry, residency)
+        self._complaints = Complaints(residency, feed)
         self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
-        self._complaints: dict[str, str] = {}
         self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
         self._registry_thread = ThreadPoolExecutor(1, "eul-registry")
 
@@ -147,9 +135,19 @@ class Follower:
             raise RefusedError(REFUSAL) from error
         except EulError as error:
             raise as_answer(str(reference), error) from error
-        if reference.revision is None:
+        if reference.revision is not None:
+            return await self._residency.ensure(reference.name, target.revision)
+        try:
+            self._fallback.check(target)
+        except RefusedError as error:  # its words are for operators
+            raise EngineError(f"{reference} is not served now; ask the operator for what the log says") from error
+        try:
             return await self._move(target)
-        return await self._residency.ensure(reference.name, target.revision)
+        except EulError:
+            # Where its canaries failed, an earlier revision may stand in by now.
+            if (instead := self._residency.pointed(reference)) is None:
+                raise
+            return instead
 
     def _wanted(self, policy: Policy) -> dict[str, Reference]:
         """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
@@ -157,15 +155,7 @@ class Follower:
         return {**self._followed, **wanted_references(policy)}
 
     def _read(self, reference: Reference) -> Target:
-        """Look a reference up; blocks."""
-        if reference.alias is None:
-            revision, state = reference.revision or "", None
-        else:
-            # This alias alone: a damaged file of another one must not hold it where it is.
-            state = self._registry.alias(reference.name, reference.alias)
-            revision = state.revision
-        manifest = self._registry.manifest(reference.name, revision)
-        return Target(reference=reference, revision=revision, manifest=manifest, state=state)
+        return Target.read(self._registry, reference)
 
     def _read_all(self, references: list[Reference]) -> list[Target]:
         found = []
@@ -173,13 +163,13 @@ class Follower:
             try:
                 found.append(self._read(reference))
             except EulError as error:
-                self._complain(reference, error)
+                self._complaints.tell(reference, error)
         return found
 
     def _start_move(self, target: Target) -> None:
         entry = self._residency.pointed(target.reference)
         if entry is not None and entry.revision == target.revision:
-            self._complaints.pop(str(target.reference), None)
+            self._complaints.end(target.reference)
             return
         key = str(target.reference)
         task = asyncio.create_task(self._try_move(target))
@@ -190,38 +180,59 @@ class Follower:
         try:
             await self._move(target)
         except EulError as error:
-            self._metrics.swaps.labels(outcome=reason_of(error)).inc()
-            self._complain(target.reference, error)
+            self._metrics.swaps.labels(outcome=reason_of(origin_of(error))).inc()
+            self._complaints.tell(target.reference, origin_of(error))
         else:
-            self._complaints.pop(str(target.reference), None)
+            self._complaints.end(target.reference)
 
     async def _move(self, target: Target) -> Entry:
         """Point a reference at its target: bring the revision in, then switch without a gap."""
         reference = target.reference
-        self._check(target)
-        entry = await self._residency.ensure(reference.name, target.revision)
+        self._fallback.check(target)
         before = self._residency.pointed(reference)
-        self._check(target)  # another move of this alias may have ended while this one was loading
-        if still_allowed(self._policies.current, reference):
-            self._followed[str(reference)] = reference
-            self._residency.point(reference, entry)
-            self._metrics.swaps.labels(outcome="done").inc()
-            _log.info("%s is served by %s", reference, target.revision)
-            was = before and before.revision
-            self._feed.tell("swap", reference=str(reference), revision=target.revision, before=was)
+        try:
+            entry = await self._residency.ensure(reference.name, target.revision)
+        except EulError as error:
+            if isinstance(origin_of(error), CanaryError):
+                await self._retreat(target, before)
+            raise
+        facts = self._fallback.check(target)  # another move of this alias may have ended while this one was loading
+        self._point(reference, entry, **facts)
         return entry
 
-    def _check(self, target: Target) -> None:
-        current = self._residency.pointed(target.reference)
-        if current is not None and current.manifest is not None and target.state is not None:
-            check_move(target.reference, current.manifest, target.manifest, target.state)
+    async def _retreat(self, target: Target, before: Entry | None) -> None:
+        """Let an alias whose revision failed its canaries be served by what may stand in, or by nothing.
 
-    def _complain(self, reference: Reference, error: EulError) -> None:
-        """Log what keeps a reference where it is, once for as long as it is the same."""
-        if self._complaints.get(str(reference)) != str(error):
-            self._complaints[str(reference)] = str(error)
-            _log.warning("%s stays where it is: %s", reference, error)
-            self._feed.tell("swap_refused", reference=str(reference), reason=reason_of(error))
+        Nothing is done where the alias is not where it was `before`, as another move has ended meanwhile.
+        """
+        reference = target.reference
+        instead = await self._fallback.find(target)
+        if self._residency.pointed(reference) is not before:
+            return
+        if instead is not None:
+            self._point(reference, instead, instead_of=target.revision)
+            return
+        self._fallback.withdraw(target)
+        if before is not None:
+            self._residency.unpoint(str(reference))
+            self._feed.tell("withdraw", reference=str(reference), revision=before.revision, reason="canary")
+
+    def _point(self, reference: Reference, entry: Entry, **facts: object) -> None:
+        """Let an entry serve a reference, where a tenant may still use it."""
+        before = self._residency.pointed(reference)
+        if not still_allowed(self._policies.current, reference):
+            return
+        self._followed[str(reference)] = reference
+        self._fallback.restore(reference)
+        if before is entry:
+            return
+        self._residency.point(reference, entry)
+        self._metrics.swaps.labels(outcome="done").inc()
+        _log.info("%s is served by %s", reference, entry.revision)
+        was = before and before.revision
+        if entry.canaries:
+            facts["canaries"] = len(entry.canaries)
+        self._feed.tell("swap", reference=str(reference), revision=entry.revision, before=was, **facts)
 
 
 async def _forever(poll: Callable[[], Awaitable[None]], poll_seconds: float) -> None:

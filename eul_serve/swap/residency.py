@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from eul_serve.engine.base import Engine, ResidentBundle
 from eul_serve.errors import EngineError, EulError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store, as_answer, reason_of, retry_after
+from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.feed import Feed
@@ -36,8 +38,10 @@ _DONE = {
 class Residency:
     """The revisions of one server."""
 
-    def __init__(self, engine: Engine, store: Store, metrics: Metrics, feed: Feed) -> None:
-        self._carrier = Carrier(engine, store, metrics)
+    def __init__(
+        self, engine: Engine, store: Store, metrics: Metrics, feed: Feed, canary_texts: Path | None = None
+    ) -> None:
+        self._carrier = Carrier(engine, store, Canaries(engine, canary_texts, feed), metrics)
         self._metrics = metrics
         self._feed = feed
         self._entries: dict[str, Entry] = {}

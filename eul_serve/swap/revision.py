@@ -33,7 +33,7 @@ class Stage(Enum):
     LOADED = "loaded"
     """In every worker."""
     WARM = "warm"
-    """Has answered a probe; takes requests, and no alias points to it."""
+    """Has answered a probe, and its canaries passed; takes requests, and no alias points to it."""
     ACTIVE = "active"
     """Takes requests, and an alias points to it."""
     DRAINING = "draining"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from eul_serve.format import Manifest, Reference
 from eul_serve.registry import AliasState
 from eul_serve.registry.unforget import check_unforget
 
+MAX_NAMED, MAX_REASON = 100, 500
+"""Requests, and characters of a reason, that an audit log gets; the registry has all of them."""
 
-def check_move(reference: Reference, current: Manifest, following: Manifest, state: AliasState) -> None:
-    """Return when an alias may move from one revision to another.
+
+def check_move(reference: Reference, current: Manifest, following: Manifest, state: AliasState) -> dict[str, Any]:
+    """Say what a move of an alias un-forgets, where somebody has said why it may.
 
     A dropped request needs a reason in the alias's history, on a move that came after the current revision. The
     registry asks for it; the server checks again, since something else may have written the alias's file.
@@ -16,8 +21,12 @@ def check_move(reference: Reference, current: Manifest, following: Manifest, sta
     Args:
         reference: The alias.
         current: Manifest of the revision that is served.
-        following: Manifest of the revision that the alias points to.
+        following: Manifest of the revision that is to be served.
         state: The alias as the registry has it.
+
+    Returns:
+        For the audit log: how many requests the move `unforgets`, `requests`, their first ids, and `reason`, why it may;
+        nothing where it drops none.
 
     Raises:
         RefusedError: A request would come back without a recorded reason.
@@ -25,5 +34,8 @@ def check_move(reference: Reference, current: Manifest, following: Manifest, sta
     moves = state.history
     served = [index for index, move in enumerate(moves) if move.revision == current.revision]
     since = moves[served[-1] + 1 :] if served else moves[-1:]
-    reasons = [move.reason for move in since if move.reason]
-    check_unforget(str(reference), current, following, reasons[-1] if reasons else None)
+    reason = next((move.reason for move in reversed(since) if move.reason), None)
+    dropped = check_unforget(str(reference), current, following, reason)
+    if not dropped or reason is None:
+        return {}
+    return {"unforgets": len(dropped), "requests": list(dropped[:MAX_NAMED]), "reason": reason[:MAX_REASON]}

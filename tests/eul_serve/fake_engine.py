@@ -12,7 +12,10 @@ from eul_serve.errors import BundleFormatError, CapacityError, EngineError, Inpu
 
 
 class FakeEngine:
-    """Answers every prompt with the head of the revision's digest, one word for each token."""
+    """Answers every prompt with the head of the revision's digest, one word for each token.
+
+    What it is asked to score has 1 nat a token, or what `nats` says of a revision.
+    """
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class FakeEngine:
         self.aborted: list[str] = []
         self.violations: list[str] = []
         self.refused: set[str] = set()
+        self.nats: dict[str, float] = {}
         self.broken: Exception | None = None
         self.closed = False
         self.finish = "length"
@@ -93,7 +97,11 @@ class FakeEngine:
     async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
         (self.probed if work.token_ids == (0, 1) else self.works).append(work)
         self._check(work)
-        return tuple(-float(len(one)) for one in continuations)
+        for token in (*work.token_ids, *(token for one in continuations for token in one)):
+            if token >= 256:
+                raise InputError(f"token id {token}: expected 0 to 255")
+        each = self.nats.get(work.bundle.revision, 1.0) if work.bundle else 1.0
+        return tuple(-each * len(one) for one in continuations)
 
     async def load(self, bundle: ResidentBundle) -> dict[str, float]:
         await asyncio.sleep(self.load_step)

@@ -113,8 +113,8 @@ class ServiceHome:
 
     def publish(self, name: str, alias: str | None, *requests: str, seed: int = 0, **options: Any) -> str:
         """Publish a small bundle; return its revision."""
-        base = options.pop("base", self.fingerprint)
-        bundle = self._make(*requests, seed=seed, base=base)
+        made = {key: options.pop(key) for key in ("base", "canaries") if key in options}
+        bundle = self._make(*requests, seed=seed, **{"base": self.fingerprint, **made})
         return self.registry.publish(bundle, name, alias, **options).revision
 
     def write_policy(self, **tenants: dict[str, Any]) -> None:

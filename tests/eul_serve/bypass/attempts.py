@@ -14,6 +14,7 @@ import grpc.aio
 
 from eul_serve.client import AdminClient
 from eul_serve.errors import EulError
+from eul_serve.format.canaries import Canary
 from eul_serve.v1 import bundle_service_pb2 as bundles
 from tests.eul_serve.bypass import defences
 from tests.eul_serve.bypass.arena import ISSUER, Arena, Attempt
@@ -374,6 +375,41 @@ UNFORGET = [
 ]  # fmt: skip
 
 
+CANARY = Canary(digest="sha256:" + "0" * 64, least_nats=1.0)  # of which the arena has no text
+
+
+async def a_revision_whose_canaries_fail(arena: Arena) -> bool:
+    failing = arena.home.publish("poems", None, "r1", "r2", seed=10, canaries=[CANARY])
+    arena.policy(bundles=["poems"])
+    await arena.settle()
+    return await arena.hidden(f"poems@{failing}")
+
+
+async def an_alias_that_was_moved_to_it(arena: Arena) -> bool:
+    arena.home.publish("poems", "stable", "r1", "r2", seed=10, canaries=[CANARY])
+    await arena.settle()
+    return await arena.hidden()
+
+
+async def what_served_before_and_forgets_less(arena: Arena) -> bool:
+    arena.home.sections["canaries"] = {"on_failure": "previous"}
+    arena.policy()
+    await arena.settle()
+    arena.home.publish("poems", "stable", "r1", "r2", "r5", seed=10, canaries=[CANARY])
+    await arena.settle()
+    return await arena.revision() != ""
+
+
+CANARIES = [
+    Attempt(name=send.__name__.replace("_", " "), send=send, off=off)
+    for send, off in (
+        (a_revision_whose_canaries_fail, defences.no_canaries),
+        (an_alias_that_was_moved_to_it, defences.no_canaries),
+        (what_served_before_and_forgets_less, defences.any_earlier_revision),
+    )
+]
+
+
 def administer(act: Callable[[AdminClient], object], token: str | None) -> Send:
     async def send(arena: Arena) -> bool:
         def run() -> bool:
@@ -448,5 +484,5 @@ SIGHT = [
 
 ATTEMPTS = [
     *BY_NAME, *PAIRS, *PATHS, *RIGHTS, *STRANGERS, *HEADERS, *SIGNED, *SALTS, *STALE, *BYTES, *STAGES, *UNFORGET,
-    *ADMIN, *SIGHT,
+    *CANARIES, *ADMIN, *SIGHT,
 ]  # fmt: skip

@@ -20,7 +20,8 @@ from eul_serve.registry.cache import Cache
 from eul_serve.registry.local import LocalRegistry
 from eul_serve.rpc import auth, bundles
 from eul_serve.rpc.salt import Salter
-from eul_serve.swap import follower
+from eul_serve.swap import fallback
+from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.revision import RevisionState
 
@@ -155,7 +156,22 @@ def no_verification(patch: pytest.MonkeyPatch) -> None:
 def no_unforget_rule(patch: pytest.MonkeyPatch) -> None:
     """An alias may move to whatever is published."""
     patch.setattr(aliases, "check_unforget", lambda *_: ())
-    patch.setattr(follower, "check_move", lambda *_: None)
+    patch.setattr(fallback, "check_move", lambda *_: {})
+
+
+def no_canaries(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks whether a bundle hides what it is there to hide."""
+
+    async def nothing(*_: Any) -> None:
+        return None
+
+    patch.setattr(Canaries, "check", nothing)
+
+
+def any_earlier_revision(patch: pytest.MonkeyPatch) -> None:
+    """Whatever an alias pointed to before may stand in."""
+    patch.setattr(fallback, "dropped_requests", lambda *_: ())
+    patch.setattr(fallback, "check_move", lambda *_: {})
 
 
 def no_stages(patch: pytest.MonkeyPatch) -> None:

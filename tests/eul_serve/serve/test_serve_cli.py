@@ -33,9 +33,11 @@ def write_config(tmp_path: Path, **config: Any) -> None:
 
 def test_the_settings_follow_the_options(tmp_path: Path) -> None:
     words = ["--listen", "[::1]:0", "--cache", "here", "--poll-seconds", "0.5", "--max-tenant-requests", "7"]
+    words += ["--canaries", "c.jsonl"]
     settings = serve_settings(options(tmp_path, *words))
     assert str(settings.transport.listen) == "[::1]:0"
     assert settings.cache == Path.cwd() / "here"
+    assert settings.canaries == Path("c.jsonl")
     assert (settings.poll_seconds, settings.limits.tenant, settings.limits.total) == (0.5, 7, 256)
 
 

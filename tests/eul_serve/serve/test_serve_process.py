@@ -120,6 +120,13 @@ async def test_a_missing_policy_is_told_before_the_engine_starts(home: ServiceHo
         await serve(settings_at(home.root), start_nothing, lambda ready: None, CollectorRegistry())
 
 
+async def test_texts_that_cannot_be_read_are_told_before_the_engine_starts(home: ServiceHome) -> None:
+    home.write_policy(acme=dict(ACME))
+    settings = settings_at(home.root, canaries=home.root / "none.jsonl")
+    with pytest.raises(InputError, match=r"canaries .*none\.jsonl.*No such file"):
+        await serve(settings, start_nothing, lambda ready: None, CollectorRegistry())
+
+
 async def test_a_dead_engine_ends_the_server(home: ServiceHome) -> None:
     home.write_policy(acme=dict(ACME))
     engine = FakeEngine(home.fingerprint)
