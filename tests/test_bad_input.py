@@ -64,6 +64,8 @@ ITEMS = (
     "a fine-tune that brings back what was forgotten",
     "a fine-tune that is more than a plain LoRA",
     "a composite that nobody measured",
+    "texts that a bundle does not hide, as canaries",
+    "a bundle whose canaries fail or cannot be asked",
     "the server killed while swapping",
 )
 
@@ -115,7 +117,8 @@ def one_line(program: str, words: list[str], capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize(
-    "command", ["eul publish", "eul verify", "eul-train fuse", "eul-train revoke", "eul-train eval"]
+    "command",
+    ["eul publish", "eul verify", "eul-train fuse", "eul-train revoke", "eul-train canary", "eul-train eval"],
 )
 def test_every_command_refuses_a_damaged_bundle(
     command: str, how: str, good: Bundle, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -129,6 +132,10 @@ def test_every_command_refuses_a_damaged_bundle(
         "eul verify": [str(good.path)],
         "eul-train fuse": [str(good.path), "--out", str(tmp_path / "out")],
         "eul-train revoke": [str(good.path), "--request", "r1", "--out", str(tmp_path / "out")],
+        "eul-train canary": [
+            str(good.path), "--model", str(tiny_model), "--texts", str(rows), "--out", str(tmp_path / "out"),
+            "--private", str(tmp_path / "private"),
+        ],  # fmt: skip
         "eul-train eval": ["--bundle", str(good.path), "--out", str(tmp_path / "out"), *data],
     }
     program, name = command.split()

@@ -24,6 +24,7 @@ COMMANDS = {
     "revoke": "eul_trainer.cli.revoke",
     "batch": "eul_trainer.cli.batch",
     "compose": "eul_trainer.cli.compose",
+    "canary": "eul_trainer.cli.canary",
     "eval": "eul_trainer.cli.evaluate",
     "sequence": "eul_trainer.cli.sequence",
     "ability": "eul_trainer.cli.ability",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from eul_serve.format import Bundle, Manifest, describe_files, write_bundle
 from eul_serve.format.bundle import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from eul_serve.format.canaries import CANARIES_FILE
 from eul_serve.format.composite import KEY, fine_tune_digest
 from eul_serve.format.files import read_large
 from eul_serve.format.lora import LORA_CONFIG_FILE, LORA_WEIGHTS_FILE
@@ -39,7 +40,10 @@ def write_composite(
     Returns:
         The composite as read back with every check.
     """
-    files = {name: read_large(bundle.path, name, bundle.manifest.files[name]) for name in (CONFIG_FILE, WEIGHTS_FILE)}
+    # The bundle's canaries go along: what it hides must stay hidden beside the fine-tune.
+    listed = bundle.manifest.files
+    kept = [name for name in (CONFIG_FILE, WEIGHTS_FILE, CANARIES_FILE) if name in listed]
+    files = {name: read_large(bundle.path, name, listed[name]) for name in kept}
     files |= {LORA_CONFIG_FILE: fine_tune.config.to_bytes(), LORA_WEIGHTS_FILE: fine_tune.weights}
     settings = {"bundle": bundle.revision, "fine_tune": fine_tune_digest(describe_files(files))}
     files[CARD_FILE] = composite_card(bundle, fine_tune, found, settings).encode()

@@ -41,12 +41,13 @@ def check_apart(out: Path, path: Path, option: str) -> None:
         raise InputError(f"{option} {str(path)!r}: expected a place outside of the output {str(out)!r}; name another")
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all, so that even a power cut leaves the old one or the new one.
 
     Args:
         path: The file; its directory is made where it is not there.
         text: Its contents.
+        mode: Who may use it, less what the umask takes away.
 
     Raises:
         CapacityError: The disk is full, or the file cannot be written.
@@ -54,7 +55,8 @@ def replace_file(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
+        part.unlink(missing_ok=True)  # what a killed writer left keeps its own mode
+        with open(part, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
