@@ -25,8 +25,8 @@ def check_move(reference: Reference, current: Manifest, following: Manifest, sta
         state: The alias as the registry has it.
 
     Returns:
-        For the audit log: how many requests the move `unforgets`, `requests`, their first ids, and `reason`, why it may;
-        nothing where it drops none.
+        For the audit log: how many requests the move `unforgets`, `requests`, their first ids, and `reason`, why it
+        may; nothing where it drops none.
 
     Raises:
         RefusedError: A request would come back without a recorded reason.
