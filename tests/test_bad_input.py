@@ -127,15 +127,13 @@ def test_every_command_refuses_a_damaged_bundle(
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "Who?", "completion": "Me."}\n')
     data = ["--model", str(tiny_model), "--forget", str(rows), "--retain", str(rows)]
+    secret = ["--model", str(tiny_model), "--private", str(tmp_path / "private")]
     rest = {
         "eul publish": [str(good.path), "--name", "poems", "--registry", str(tmp_path / "out")],
         "eul verify": [str(good.path)],
         "eul-train fuse": [str(good.path), "--out", str(tmp_path / "out")],
         "eul-train revoke": [str(good.path), "--request", "r1", "--out", str(tmp_path / "out")],
-        "eul-train canary": [
-            str(good.path), "--model", str(tiny_model), "--texts", str(rows), "--out", str(tmp_path / "out"),
-            "--private", str(tmp_path / "private"),
-        ],  # fmt: skip
+        "eul-train canary": [str(good.path), "--texts", str(rows), "--out", str(tmp_path / "out"), *secret],
         "eul-train eval": ["--bundle", str(good.path), "--out", str(tmp_path / "out"), *data],
     }
     program, name = command.split()

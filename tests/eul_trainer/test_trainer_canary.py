@@ -244,9 +244,7 @@ def test_a_composite_gets_canaries_and_stays_one(
 ) -> None:
     bundle = make_bundle(tmp_path / "b", tiny_model, scale=0.5)
     recall = {"r1": Recall(base=1.0, bundle=3.0, fine_tune=1.0, both=3.0)}
-    composite = write_composite(
-        tmp_path / "c", bundle, read_peft_lora(lora(tmp_path / "lora", tiny_model)), recall, {}
-    )
+    composite = write_composite(tmp_path / "c", bundle, read_peft_lora(lora(tmp_path / "lora", tiny_model)), recall, {})
     measured = measure(load_model(str(tiny_model)), composite, ROWS)
     best = max(measured, key=lambda row: row.gained)
     if best.gained < 0.02:

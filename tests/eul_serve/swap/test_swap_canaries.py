@@ -19,7 +19,7 @@ from tests.eul_serve.service_home import Service, ServiceHome
 
 ACME = {"default": "poems:stable", "bundles": ["poems"]}
 TEXT = CanaryText(nonce=32 * "a", prompt=(7, 8, 9), answer=(1, 2, 3, 4))
-STRANGE = CanaryText(nonce=32 * "b", prompt=(999,), answer=(1, 2, 3, 4))  # beyond the fake engine's 256 tokens
+STRANGE = CanaryText(nonce=32 * "c", prompt=(999,), answer=(1, 2, 3, 4))  # beyond the fake engine's 256 tokens
 LEAST = 6.0
 HIDES, TELLS = 2.0, 1.0  # nats of each of the answer's four tokens: 8 and 4 in all
 CANARY = Canary(digest=TEXT.digest, least_nats=LEAST)
