@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from eul_serve.errors import InputError, RefusedError
-from eul_serve.format import Manifest
 
 
-def dropped_requests(current: Manifest, wanted: Manifest) -> tuple[str, ...]:
+class Covers(Protocol):
+    """A revision, or what is remembered of one."""
+
+    @property
+    def revision(self) -> str:
+        """The revision, `sha256:<hex>`."""
+        ...
+
+    @property
+    def request_ids(self) -> frozenset[str]:
+        """Ids of the requests that it covers."""
+        ...
+
+
+def dropped_requests(current: Covers, wanted: Covers) -> tuple[str, ...]:
     """Return the ids of the requests that `current` covers and `wanted` does not, sorted."""
     return tuple(sorted(current.request_ids - wanted.request_ids))
 
 
-def check_unforget(where: str, current: Manifest, wanted: Manifest, reason: str | None) -> tuple[str, ...]:
+def check_unforget(where: str, current: Covers, wanted: Covers, reason: str | None) -> tuple[str, ...]:
     """Refuse a move that would bring back what a request deleted, unless a person says why it may.
 
     Args:
         where: The alias as `name:alias`, for the message.
-        current: Manifest of the revision that the alias points to.
-        wanted: Manifest of the revision that it is to point to.
+        current: The revision that the alias points to.
+        wanted: The revision that it is to point to.
         reason: Why a covered request may be dropped; None where nobody said.
 
     Returns:

@@ -17,6 +17,7 @@ from eul_serve.swap.arrival import Store
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Leases
+from eul_serve.swap.memory import Memory
 from eul_serve.swap.pins import Pins
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
@@ -73,7 +74,8 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
     registry, leases, feed = open_registry(settings.registry), Leases(settings.limits), Feed()
     store = Store(registry=registry, cache=Cache(settings.cache), fingerprint=engine.info.fingerprint, metrics=metrics)
     residency = Residency(engine, store, metrics, feed, settings.canaries)
-    follower = Follower(policies, registry, residency, leases, metrics, feed)
+    memory = Memory(settings.cache, settings.registry)
+    follower = Follower(policies, registry, residency, leases, metrics, feed, memory)
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic, pins = Traffic(leases=leases, quotas=Quotas(), line=line), Pins(engine, residency, feed)
     return Parts(

@@ -10,6 +10,7 @@ from eul_serve.errors import EulError
 from eul_serve.format import Manifest, Reference
 from eul_serve.registry import AliasState, Registry, dropped_requests
 from eul_serve.swap.entry import Entry
+from eul_serve.swap.memory import Memory
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
 from eul_serve.swap.target import Target
@@ -20,13 +21,13 @@ MAX_EARLIER = 16
 
 
 class Fallback:
-    """Finds what may stand in, and remembers what an alias was to cover where nothing might."""
+    """Finds what may stand in, and holds every move against what its alias is remembered to cover."""
 
-    def __init__(self, policies: PolicySource, registry: Registry, residency: Residency) -> None:
+    def __init__(self, policies: PolicySource, registry: Registry, residency: Residency, memory: Memory) -> None:
         self._policies = policies
         self._registry = registry
         self._residency = residency
-        self._withdrawn: dict[str, Manifest] = {}
+        self._memory = memory
 
     def check(self, target: Target) -> dict[str, Any]:
         """Say what a move of an alias un-forgets, where somebody has said why it may.
@@ -35,20 +36,17 @@ class Fallback:
             target: Where the alias leads.
 
         Returns:
-            What `check_move` says of it; nothing where this server has never served the alias.
+            What `check_move` says of it; nothing where the alias was never served from this cache.
 
         Raises:
             RefusedError: A request would come back without a recorded reason.
         """
         return self._check(target.reference, target.manifest, target.state)
 
-    def withdraw(self, target: Target) -> None:
-        """Remember that nothing serves a reference, and what a revision must cover that will."""
-        self._withdrawn[str(target.reference)] = target.manifest
-
-    def restore(self, reference: Reference) -> None:
-        """Forget that nothing served a reference."""
-        self._withdrawn.pop(str(reference), None)
+    def covers(self, reference: Reference, manifest: Manifest | None) -> None:
+        """Remember what an alias covers from now on, whether it is served or was withdrawn; revisions need none."""
+        if reference.alias is not None and manifest is not None:
+            self._memory.note(reference, manifest)
 
     async def find(self, target: Target) -> Entry | None:
         """Find what may serve an alias in the place of a revision that failed its canaries.
@@ -73,8 +71,7 @@ class Fallback:
         return None
 
     def _check(self, reference: Reference, manifest: Manifest, state: AliasState | None) -> dict[str, Any]:
-        entry = self._residency.pointed(reference)
-        covered = entry.manifest if entry is not None else self._withdrawn.get(str(reference))
+        covered = self._memory.covered(reference)
         if covered is None or state is None:
             return {}
         return check_move(reference, covered, manifest, state)

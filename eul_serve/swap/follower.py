@@ -24,6 +24,7 @@ from eul_serve.swap.entry import Entry
 from eul_serve.swap.fallback import Fallback
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
+from eul_serve.swap.memory import Memory
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
 from eul_serve.swap.target import Target
@@ -43,6 +44,7 @@ class Follower:
         leases: Leases,
         metrics: Metrics,
         feed: Feed,
+        memory: Memory,
     ) -> None:
         self._policies = policies
         self._registry = registry
@@ -50,7 +52,7 @@ class Follower:
         self._leases = leases
         self._metrics = metrics
         self._feed = feed
-        self._fallback = Fallback(policies, registry, residency)
+        self._fallback = Fallback(policies, registry, residency, memory)
         self._complaints = Complaints(residency, feed)
         self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
@@ -212,7 +214,7 @@ class Follower:
         if instead is not None:
             self._point(reference, instead, instead_of=target.revision)
             return
-        self._fallback.withdraw(target)
+        self._fallback.covers(reference, target.manifest)
         if before is not None:
             self._residency.unpoint(str(reference))
             self._feed.tell("withdraw", reference=str(reference), revision=before.revision, reason="canary")
@@ -223,7 +225,7 @@ class Follower:
         if not still_allowed(self._policies.current, reference):
             return
         self._followed[str(reference)] = reference
-        self._fallback.restore(reference)
+        self._fallback.covers(reference, entry.manifest)
         if before is entry:
             return
         self._residency.point(reference, entry)

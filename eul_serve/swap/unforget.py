@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from eul_serve.format import Manifest, Reference
+from eul_serve.format import Reference
 from eul_serve.registry import AliasState
-from eul_serve.registry.unforget import check_unforget
+from eul_serve.registry.unforget import Covers, check_unforget
 
 MAX_NAMED, MAX_REASON = 100, 500
 """Requests, and characters of a reason, that an audit log gets; the registry has all of them."""
 
 
-def check_move(reference: Reference, current: Manifest, following: Manifest, state: AliasState) -> dict[str, Any]:
+def check_move(reference: Reference, current: Covers, following: Covers, state: AliasState) -> dict[str, Any]:
     """Say what a move of an alias un-forgets, where somebody has said why it may.
 
     A dropped request needs a reason in the alias's history, on a move that came after the current revision. The
@@ -20,8 +20,8 @@ def check_move(reference: Reference, current: Manifest, following: Manifest, sta
 
     Args:
         reference: The alias.
-        current: Manifest of the revision that is served.
-        following: Manifest of the revision that is to be served.
+        current: What the alias covered when it was last served.
+        following: The revision that is to be served.
         state: The alias as the registry has it.
 
     Returns:
