@@ -52,6 +52,8 @@ class Sampling:
     """Return each chosen token's log-probability; a right, as is everything below."""
     samples: int = 1
     """Answers to make, 1 or more."""
+    beams: int = 0
+    """Answers to search for that are likeliest as a whole; 0 makes them token by token."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Added to the logits of tokens, by token."""
     allowed_tokens: tuple[int, ...] = ()
@@ -60,6 +62,11 @@ class Sampling:
     """What the answer must look like."""
     prompt_logprobs: bool = False
     """Return the log-probabilities of the prompt's tokens, from the second on."""
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are."""
+        return max(self.samples, self.beams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,32 @@ ROLES = ("system", "user", "assistant")
 class Prompts:
     """Encodes prompts for one model."""
 
-    def __init__(self, tokenizer: Any, vocabulary: int, max_context: int) -> None:  # noqa: ANN401  # untyped library
+    def __init__(
+        self,
+        tokenizer: Any,  # noqa: ANN401  # untyped library
+        vocabulary: int,
+        max_context: int,
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
         """Take a tokenizer; `load` reads one.
 
         Args:
             tokenizer: A tokenizer of transformers.
             vocabulary: Number of tokens that the model knows.
             max_context: Longest prompt and answer together, in tokens.
+            ends: Tokens that end an answer.
         """
         self._tokenizer, self._vocabulary, self.max_context = tokenizer, vocabulary, max_context
+        self.ends = ends
+        """Tokens that end an answer."""
 
     @classmethod
     def load(cls, model: Path, vocabulary: int, max_context: int) -> Prompts:
         """Read the tokenizer of a model directory."""
         from transformers import AutoTokenizer
 
-        return cls(AutoTokenizer.from_pretrained(str(model), local_files_only=True), vocabulary, max_context)
+        tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
+        return cls(tokenizer, vocabulary, max_context, _ends(model, tokenizer.eos_token_id))
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """Return the token ids of a prompt.
@@ -51,6 +62,10 @@ class Prompts:
             ids = tuple(prompt)
         self.check(ids)
         return ids
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        """Return the text of an answer's tokens, without special ones."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def check(self, ids: tuple[int, ...]) -> None:
         """Check that token ids are a prompt that leaves room for an answer.
@@ -84,3 +99,13 @@ class Prompts:
         except Exception as error:  # a template is a program, and may refuse an order of roles in its own way
             raise InputError(f"messages: the model's chat template refuses them: {error}") from error
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _ends(model: Path, own: int | None) -> frozenset[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those that the model's files name."""
+    found = {own}
+    for name in ("config.json", "generation_config.json"):
+        path = model / name
+        named = json.loads(path.read_text()).get("eos_token_id") if path.exists() else None
+        found.update(named if isinstance(named, list) else [named])
+    return frozenset(token for token in found if isinstance(token, int))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import itertools
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from eul_serve.engine.base import Constraint, Piece, Sampling, Work
+from eul_serve.engine.beams import Beam, search
 from eul_serve.engine.compat import (
     SamplingParams,
     StructuredOutputsParams,
@@ -89,6 +92,28 @@ class Requests:
                 total = sum(entry[token].logprob for entry, token in zip(entries, continuation, strict=True))
         return float(total)
 
+    async def beams(self, work: Work, ends: Collection[int]) -> list[Beam]:
+        """Return the answers that are likeliest as a whole; each step is a request of one token for every beam.
+
+        Args:
+            work: The request; its answers end where the context does.
+            ends: Tokens that end an answer.
+
+        Returns:
+            As many answers as it asks for, the best first.
+
+        Raises:
+            EngineError: The engine died.
+        """
+        sampling, numbers = work.sampling, itertools.count()
+        most = min(sampling.max_tokens, self._max_context - len(work.token_ids))
+
+        async def step(made: tuple[int, ...]) -> Mapping[int, float]:
+            one = replace(work, id=f"{work.id}-{next(numbers)}", token_ids=work.token_ids + made)
+            return await self.likeliest(one, 2 * sampling.beams)
+
+        return await search(step, sampling.beams, most, ends)
+
     async def likeliest(self, work: Work, count: int) -> dict[int, float]:
         """Return the most likely next tokens after a prompt.
 
@@ -104,8 +129,9 @@ class Requests:
         """
         params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=count, output_kind=final_outputs())
         found: dict[int, float] = {}
-        async for output in self._run(work, work.token_ids, params, work.id):
-            found = {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
+        async with aclosing(self._run(work, work.token_ids, params, work.id)) as outputs:
+            async for output in outputs:
+                found = {token: entry.logprob for token, entry in output.outputs[0].logprobs[0].items()}
         return found
 
     async def _run(

@@ -102,9 +102,22 @@ class VllmEngine:
             RefusedError: No bundle, where the base is denied.
             EngineError: The engine died, or the bundle is not resident.
         """
-        async with self._admission.turn(work), aclosing(self._requests.generate(work)) as pieces:
+        make = self._search if work.sampling.beams else self._requests.generate
+        async with self._admission.turn(work), aclosing(make(work)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def _search(self, work: Work) -> AsyncGenerator[Piece, None]:
+        """Yield the answers of a beam search, each whole."""
+        found = await self._requests.beams(work, self._prompts.ends)
+        for number, beam in enumerate(found):
+            yield Piece(
+                text=self._prompts.decode(beam.tokens),
+                token_ids=beam.tokens,
+                logprobs=beam.logprobs if work.sampling.logprobs else (),
+                finish_reason="stop" if beam.ended else "length",
+                choice=number,
+            )
 
     async def score(self, work: Work, continuations: Sequence[tuple[int, ...]]) -> tuple[float, ...]:
         """Return the summed log-probability in nats of each continuation after the prompt.

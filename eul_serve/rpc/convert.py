@@ -49,7 +49,7 @@ def _role(message: pb.ChatMessage) -> str:
 
 def sampling_of(message: pb.Sampling) -> Sampling:
     """Return a request's sampling settings; what is not set has the default of `Sampling`."""
-    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "samples")
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "samples", "beams")
     given = {name: getattr(message, name) for name in names if message.HasField(name)}
     return Sampling(
         **given,

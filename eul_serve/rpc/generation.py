@@ -44,7 +44,7 @@ class GenerationServicer(services.GenerationServiceServicer):
         ask = _ask(request)
         async with self._runner.job(current_caller(), ask) as job:
             answer = pb.GenerateResponse(revision=job.revision, prompt_token_ids=_echoed(ask, job))
-            choices = [pb.Choice() for _ in range(ask.sampling.samples)]
+            choices = [pb.Choice() for _ in range(ask.sampling.answers)]
             async with aclosing(self._runner.pieces(job, started)) as pieces:
                 async for piece in pieces:
                     _add(choices[piece.choice], piece)
@@ -70,7 +70,7 @@ class GenerationServicer(services.GenerationServiceServicer):
         ask = _ask(request)
         async with self._runner.job(current_caller(), ask) as job:
             read, made = len(job.work.token_ids), 0
-            reasons = [pb.FINISH_REASON_UNSPECIFIED] * ask.sampling.samples
+            reasons = [pb.FINISH_REASON_UNSPECIFIED] * ask.sampling.answers
             first = pb.GenerateStreamResponse(
                 revision=job.revision, usage=convert.usage(read, 0), prompt_token_ids=_echoed(ask, job)
             )

@@ -18,6 +18,7 @@ def needed_rights(sampling: Sampling, *, echo: bool = False) -> frozenset[Right]
     """
     asked: dict[Right, bool] = {
         "allowed_tokens": bool(sampling.allowed_tokens),
+        "beams": sampling.beams > 0,
         "constrained": sampling.constraint is not None,
         "echo": echo,
         "logit_bias": bool(sampling.logit_bias),

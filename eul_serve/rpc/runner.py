@@ -107,7 +107,7 @@ class Runner:
             caller.tenant.require(right)
         token_ids = self._read(ask)
         sampling = fit(ask.sampling, len(token_ids), self.engine.info.max_context)
-        tokens = ask.readings * (len(token_ids) + sampling.samples * sampling.max_tokens)
+        tokens = ask.readings * (len(token_ids) + sampling.answers * sampling.max_tokens)
         reference = target if target is not BASE else None
         async with self._admitted(caller, reference, rights, tokens) as (charge, bundle):
             charge.used = ask.readings * len(token_ids)

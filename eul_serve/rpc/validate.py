@@ -14,6 +14,7 @@ MAX_SEED = (1 << 63) - 1
 MAX_STOPS = 8
 MAX_STOP_CHARACTERS = 128
 MAX_SAMPLES = 8
+MAX_BEAMS = 8
 MAX_BIAS = 100.0
 MAX_BIASED = 256
 MAX_ALLOWED = 4096
@@ -56,12 +57,31 @@ def _check_choices(sampling: Sampling) -> None:
     _within("samples", sampling.samples, 1, MAX_SAMPLES)
     if sampling.samples > 1 and not sampling.temperature:
         raise InputError("sampling.samples: several greedy answers are one; give a temperature above 0, or ask for 1")
+    if sampling.beams:
+        _check_beams(sampling)
     _within("logit_bias", len(sampling.logit_bias), 0, MAX_BIASED)
     for bias in sampling.logit_bias.values():
         _within("logit_bias", bias, -MAX_BIAS, MAX_BIAS)
     _within("allowed_tokens", len(sampling.allowed_tokens), 0, MAX_ALLOWED)
     if sampling.constraint is not None:
         _check_constraint(sampling.constraint)
+
+
+def _check_beams(sampling: Sampling) -> None:
+    """Check that nothing else is asked for that a search over whole answers can not do."""
+    _within("beams", sampling.beams, 2, MAX_BEAMS)
+    others = {
+        "temperature": sampling.temperature > 0,
+        "samples": sampling.samples > 1,
+        "stop": bool(sampling.stop),
+        "logit_bias": bool(sampling.logit_bias),
+        "allowed_tokens": bool(sampling.allowed_tokens),
+        "constraint": sampling.constraint is not None,
+        "prompt_logprobs": sampling.prompt_logprobs,
+    }
+    for name, is_asked in others.items():
+        if is_asked:
+            raise InputError(f"sampling.beams: goes without sampling.{name}; leave one of the two out")
 
 
 def _check_constraint(constraint: Constraint) -> None:

@@ -76,7 +76,7 @@ class FakeEngine:
         self.running[key] += 1
         last = work.sampling.max_tokens - 1
         try:
-            for index, choice in product(range(work.sampling.max_tokens), range(work.sampling.samples)):
+            for index, choice in product(range(work.sampling.max_tokens), range(work.sampling.answers)):
                 self._check(work)
                 asked = work.sampling.prompt_logprobs and not (index or choice)
                 yield Piece(

@@ -91,6 +91,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "a choice": {"constraint": {"choice": ["Zaphod", "Arthur"]}},
     "a grammar": {"constraint": {"grammar": 'root ::= "Zaphod"'}},
     "several answers": {"samples": 8, "temperature": 1.0},
+    "beams": {"beams": 4},
 }
 RIGHTS = [
     Attempt(name=f"{way} {name}", send=send(**options), off=defences.no_rights)

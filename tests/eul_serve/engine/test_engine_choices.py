@@ -113,3 +113,22 @@ async def test_the_prompt_s_log_probabilities_are_those_of_transformers(
     wanted = expected[range(len(PROMPT) - 1), list(PROMPT[1:])]
     assert pieces[0].prompt_logprobs == pytest.approx(wanted.tolist(), abs=1e-4)
     assert all(piece.prompt_logprobs == () for piece in pieces[1:])
+
+
+async def test_beams_are_the_likeliest_answers_of_the_bundle(engine: Any, bundle: ResidentBundle) -> None:
+    job = work(bundle, max_tokens=5, beams=3, logprobs=True)
+    pieces = [piece async for piece in engine.generate(job)]
+    assert [piece.choice for piece in pieces] == [0, 1, 2]
+    assert len({piece.token_ids for piece in pieces}) == 3
+    means = [sum(piece.logprobs) / len(piece.logprobs) for piece in pieces]
+    assert means == sorted(means, reverse=True)
+    # What they are said to be worth is what the bundle's own scores say.
+    scores = await engine.score(work(bundle), [piece.token_ids for piece in pieces])
+    assert [sum(piece.logprobs) for piece in pieces] == pytest.approx(list(scores), abs=1e-4)
+    greedy = [piece async for piece in engine.generate(work(bundle, max_tokens=5, logprobs=True))]
+    logprobs = [value for piece in greedy for value in piece.logprobs]
+    assert means[0] >= sum(logprobs) / len(logprobs) - 1e-4
+    assert pieces[0].text == engine._prompts.decode(pieces[0].token_ids)
+    other = [piece async for piece in engine.generate(work(None, max_tokens=5, beams=3, logprobs=False))]
+    assert [piece.token_ids for piece in other] != [piece.token_ids for piece in pieces]
+    assert all(piece.logprobs == () for piece in other)

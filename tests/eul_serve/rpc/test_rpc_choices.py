@@ -15,6 +15,7 @@ from tests.eul_serve.service_home import Service, ServiceHome
 
 ASKED: dict[str, dict[str, Any]] = {
     "allowed_tokens": {"allowed_tokens": [1, 2]},
+    "beams": {"beams": 2},
     "constrained": {"constraint": {"choice": ["yes", "no"]}},
     "echo": {"echo": True},
     "logit_bias": {"logit_bias": {7: 2.5}},
@@ -22,7 +23,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "prompt_logprobs": {"prompt_logprobs": True},
     "samples": {"samples": 3, "temperature": 1.0},
 }
-"""What asks for each right; beams cannot be asked for."""
+"""What asks for each right."""
 
 
 @pytest.fixture
@@ -100,6 +101,10 @@ async def test_the_prompt_comes_back_where_asked_for(service: Service) -> None:
         ({"samples": 0}, "sampling.samples: expected 1 to 8"),
         ({"samples": 9, "temperature": 1.0}, "sampling.samples: expected 1 to 8"),
         ({"samples": 2}, "several greedy answers are one"),
+        ({"beams": 1}, "sampling.beams: expected 2 to 8"),
+        ({"beams": 9}, "sampling.beams: expected 2 to 8"),
+        ({"beams": 2, "temperature": 0.5}, "sampling.beams: goes without sampling.temperature"),
+        ({"beams": 2, "stop": ["x"]}, "sampling.beams: goes without sampling.stop"),
         ({"logit_bias": {1: 101.0}}, "sampling.logit_bias: expected -100 to 100"),
         ({"logit_bias": {1: float("nan")}}, "sampling.logit_bias: expected -100 to 100"),
         ({"logit_bias": dict.fromkeys(range(257), 1.0)}, "sampling.logit_bias: expected 0 to 256"),
@@ -117,5 +122,19 @@ async def test_what_is_out_of_range_gets_one_line(service: Service, options: dic
         await service.ask("trusted", "hey", **options)
 
 
-async def test_every_right_of_a_policy_can_be_asked_for_or_is_known_to_be_out_of_reach() -> None:
-    assert set(ASKED) | {"beams"} == set(RIGHTS)
+def test_every_right_of_a_policy_can_be_asked_for() -> None:
+    assert set(ASKED) == set(RIGHTS)
+
+
+async def test_beams_are_answers_in_order(service: Service) -> None:
+    answer = await service.ask("trusted", "hey", max_tokens=2, beams=3)
+    assert service.engine.works[-1].sampling.beams == 3
+    assert len(answer.others) == 2
+    assert answer.usage.completion_tokens == 6
+
+
+@pytest.mark.parametrize("name", sorted({"samples", "logit_bias", "allowed_tokens", "constraint", "prompt_logprobs"}))
+async def test_beams_go_without_what_they_can_not_do(service: Service, name: str) -> None:
+    (other,) = [asked for asked in ASKED.values() if name in asked]
+    with pytest.raises(InputError, match=r"sampling\.beams: goes without sampling"):
+        await service.ask("trusted", "hey", max_tokens=2, beams=2, **other)
