@@ -1,14 +1,9 @@
-"""A browser, axe, and a report of a real small evaluation, for the tests that look at the page.
-
-EUL_NO_BROWSER=1 leaves these tests out; without it a browser or axe that is missing fails them.
-"""
+"""A report of a real small evaluation, for the tests that look at the page."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,20 +12,12 @@ import pytest
 
 from eul_serve.format import Bundle
 from eul_trainer.cli.main import run
+from tests.browser.fixtures import axe, browser, leave_out
 
-from .chromium import Chromium
+__all__ = ["axe", "browser"]
+pytest_collection_modifyitems = leave_out
 
 ROOT = Path(__file__).resolve().parents[3]
-AXE = ROOT / ".tools" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("EUL_NO_BROWSER") == "1":
-        out = [item for item in items if HERE in item.path.parents]
-        items[:] = [item for item in items if item not in out]
-        config.hook.pytest_deselected(items=out)
 
 
 @dataclass(frozen=True)
@@ -41,23 +28,6 @@ class Report:
     metrics: dict[str, Any]
     attacks: list[dict[str, Any]]
     sequence: dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def axe() -> str:
-    """The script of axe."""
-    assert AXE.exists(), "axe-core is missing: run .ci/browser, or leave these tests out with EUL_NO_BROWSER=1"
-    return AXE.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """A headless Chromium."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    assert program, "no Chromium: run .ci/browser, or leave these tests out with EUL_NO_BROWSER=1"
-    found = Chromium(Path(program), tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from .chromium import Chromium
+from tests.browser.chromium import Chromium
+
 from .conftest import ROOT, Report
 
 PHONE, DESKTOP, PAPER = 360, 1280, 718

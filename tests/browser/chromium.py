@@ -21,8 +21,8 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-pipe",
-    # Whatever is asked of another host fails, and is seen as a request.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    # Whatever is asked of another machine fails, and is seen as a request.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )  # fmt: skip
 
 
