@@ -41,12 +41,15 @@ def client_span(method: str) -> Iterator[tuple[tuple[str, str], ...]]:
 
 
 @contextmanager
-def server_span(method: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> Iterator[Span]:
+def server_span(
+    method: str, metadata: Iterable[tuple[str, str | bytes]] | None, system: str = "grpc"
+) -> Iterator[Span]:
     """Make the span of a call at the server, as part of the caller's.
 
     Args:
         method: Short name of the RPC.
         metadata: What the caller sent.
+        system: The protocol.
 
     Yields:
         The span; it is the current one of the call's task.
@@ -55,7 +58,7 @@ def server_span(method: str, metadata: Iterable[tuple[str, str | bytes]] | None)
     with TRACER.start_as_current_span(
         method, propagate.extract(carrier), SpanKind.SERVER, record_exception=False, set_status_on_exception=False
     ) as span:
-        span.set_attribute("rpc.system", "grpc")
+        span.set_attribute("rpc.system", system)
         span.set_attribute("rpc.method", method)
         yield span
 

@@ -6,6 +6,7 @@ policy knows; nobody else can even tell which methods exist.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -13,36 +14,16 @@ import grpc.aio
 
 from eul_serve.errors import IdentityError
 from eul_serve.identity import Credentials, identify
-from eul_serve.metrics import Metrics
+from eul_serve.identity.bearer import bearer_token
 from eul_serve.rpc.calls import request_id_of
 from eul_serve.rpc.context import CallContext, CallDetails, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER
+from eul_serve.rpc.denials import Denials
 from eul_serve.rpc.details import refuse
 from eul_serve.rpc.handlers import checked, readable
 from eul_serve.swap.policy_source import PolicySource
 
 OPEN_SERVICES = ("/grpc.health.v1.Health/",)
-
-
-def bearer_token(metadata: Metadata | None) -> str | None:
-    """Return the token of the only `authorization: Bearer TOKEN` in a call's metadata.
-
-    Args:
-        metadata: What the caller sent.
-
-    Returns:
-        The token; None where there is none.
-
-    Raises:
-        IdentityError: There are two; what stands between us and the caller may have read the other one.
-    """
-    found = [value for key, value in metadata or () if key == "authorization"]
-    if len(found) > 1:
-        raise IdentityError("the call has two `authorization` headers; send one")
-    if not found or not isinstance(found[0], str):
-        return None
-    scheme, _, token = found[0].partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def certificate_names(context: CallContext) -> frozenset[str]:
@@ -54,16 +35,16 @@ def certificate_names(context: CallContext) -> frozenset[str]:
 class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     """Lets a call through with its caller known, or refuses it."""
 
-    def __init__(self, policies: PolicySource, metrics: Metrics, *, certificates: bool = False) -> None:
+    def __init__(self, policies: PolicySource, denials: Denials, *, certificates: bool = False) -> None:
         """Take what decides.
 
         Args:
             policies: The policy in force.
-            metrics: Counts refusals.
+            denials: Told of refusals.
             certificates: Whether the transport verifies client certificates.
         """
         self._policies = policies
-        self._metrics = metrics
+        self._denials = denials
         self._certificates = certificates
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
 
@@ -77,7 +58,7 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
         try:
             # A token is checked before anything of the request is read; certificates are known in the handler alone.
             if bearer_token(metadata) or not self._certificates:
-                self._identify(metadata, frozenset())
+                self._identify(call.method, metadata, frozenset())
         except IdentityError as error:
             return _refusal(error, request_id_of(metadata))
         # A method's handler is the same for every call, so it is wrapped once; of unknown ones there are no end.
@@ -85,24 +66,24 @@ class Authenticator(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc h
             found = await continuation(call)
             handler = readable(found)
             if self._certificates:
-                handler = checked(handler, self._check)
+                handler = checked(handler, functools.partial(self._check, call.method))
             if found is None:
                 return handler
             self._handlers[call.method] = handler
         return self._handlers[call.method]
 
-    async def _check(self, request: object, context: CallContext) -> None:
+    async def _check(self, method: str, request: object, context: CallContext) -> None:
         metadata = context.invocation_metadata()
         try:
-            self._identify(metadata, certificate_names(context))
+            self._identify(method, metadata, certificate_names(context))
         except IdentityError as error:
             await refuse(context, error, request_id_of(metadata))
 
-    def _identify(self, metadata: Metadata | None, names: frozenset[str]) -> None:
+    def _identify(self, method: str, metadata: Metadata | None, names: frozenset[str]) -> None:
         try:
             self._know(Credentials(token=bearer_token(metadata), names=names))
-        except IdentityError:
-            self._metrics.denials.labels(reason="identity").inc()
+        except IdentityError as error:
+            self._denials.count(error, method.rpartition("/")[2])
             raise
 
     def _know(self, credentials: Credentials) -> None:

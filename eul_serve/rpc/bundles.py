@@ -6,9 +6,10 @@ import asyncio
 
 from eul_serve.errors import InputError, NotFoundError, RefusedError
 from eul_serve.format import Reference
-from eul_serve.policy import BASE, REFUSAL, Grant, TenantPolicy
+from eul_serve.policy import BASE, REFUSAL, TenantPolicy
 from eul_serve.registry import Registry
 from eul_serve.rpc import convert
+from eul_serve.rpc.adapters import Adapters
 from eul_serve.rpc.calls import Calls
 from eul_serve.rpc.context import CallContext
 from eul_serve.rpc.current import current_caller
@@ -30,6 +31,7 @@ class BundleServicer(services.BundleServiceServicer):
     ) -> None:
         self._calls = calls
         self._registry = registry
+        self._adapters = Adapters(registry)
         self._residency = residency
         self._policies = policies
         self._feed = feed
@@ -66,7 +68,7 @@ class BundleServicer(services.BundleServiceServicer):
         return found
 
     async def _aliases(self, tenant: TenantPolicy) -> list[pb.BundleAlias]:
-        references = await asyncio.to_thread(self._references, tenant)
+        references = await asyncio.to_thread(self._adapters.references, tenant)
         return [self._describe(one, tenant) for one in references]
 
     async def _get(self, request: pb.GetBundleRequest) -> pb.GetBundleResponse:
@@ -88,21 +90,6 @@ class BundleServicer(services.BundleServiceServicer):
             base_fingerprint=manifest.base.fingerprint,
             parents=manifest.parents,
         )
-
-    def _references(self, tenant: TenantPolicy) -> list[Reference]:
-        """Return every alias that the tenant may use; blocks."""
-        found = {str(one): one for grant in tenant.bundles for one in self._expand(grant)}
-        return [found[key] for key in sorted(found)]
-
-    def _expand(self, grant: Grant) -> list[Reference]:
-        if grant.alias is not None:
-            return [Reference(grant.name, grant.alias, None)]
-        if grant.revision is not None:
-            return [Reference(grant.name, None, grant.revision)]
-        try:
-            return [Reference(grant.name, alias, None) for alias in self._registry.alias_names(grant.name)]
-        except NotFoundError:  # no registry there yet
-            return []
 
     def _describe(self, reference: Reference, tenant: TenantPolicy) -> pb.BundleAlias:
         entry = self._residency.pointed(reference)

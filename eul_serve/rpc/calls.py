@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import grpc
 
-from eul_serve.errors import CapacityError, EulError, IdentityError, RefusedError
 from eul_serve.metrics import Metrics
 from eul_serve.rpc.context import CallContext, Metadata
 from eul_serve.rpc.current import ADMIN, CALLER, RECORD, CallRecord
+from eul_serve.rpc.denials import Denials
 from eul_serve.rpc.details import reason_of, refuse
 from eul_serve.rpc.status import code_of, text_of
 from eul_serve.trace import Span, server_span
@@ -25,7 +25,6 @@ from eul_serve.trace import Span, server_span
 _log = logging.getLogger("eul_serve.rpc")
 _calls_log = logging.getLogger("eul_serve.calls")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_DENIALS: dict[type[EulError], str] = {IdentityError: "identity", RefusedError: "refused", CapacityError: "limit"}
 
 Answer = TypeVar("Answer")
 
@@ -58,11 +57,13 @@ class Calls:
         self._metrics = metrics
         self._deadline = deadline_seconds
         self._tag = tag
+        self.denials = Denials(metrics)
+        """What was turned away."""
 
     async def answer(
         self, method: str, context: CallContext, work: Awaitable[Answer], *, endless: bool = False
     ) -> Answer:
-        """Run one call.
+        """Run one gRPC call.
 
         Args:
             method: Name of the RPC.
@@ -73,14 +74,49 @@ class Calls:
         Returns:
             What the work returned; where it failed, the call is aborted with a code and one line.
         """
-        with server_span(method, context.invocation_metadata()) as span:
-            return await self._answer(method, context, work, endless, span)
-
-    async def _answer(
-        self, method: str, context: CallContext, work: Awaitable[Answer], endless: bool, span: Span
-    ) -> Answer:
-        request_id = request_id_of(context.invocation_metadata())
+        metadata = context.invocation_metadata()
+        request_id = request_id_of(metadata)
         context.set_trailing_metadata((("x-request-id", request_id),))
+        try:
+            return await self.run(method, request_id, metadata, work, endless=endless)
+        except Exception as error:  # the edge: nothing passes it but a code and one line
+            failure = error
+        await refuse(context, failure, request_id, self.text(failure, request_id))
+
+    async def run(
+        self,
+        method: str,
+        request_id: str,
+        metadata: Metadata | None,
+        work: Awaitable[Answer],
+        *,
+        endless: bool = False,
+        system: str = "grpc",
+    ) -> Answer:
+        """Run one call of any protocol: within the longest time, counted, timed, logged and traced.
+
+        Args:
+            method: What metrics and log call it.
+            request_id: Its id.
+            metadata: What the caller sent, names in lower case.
+            work: What the call does.
+            endless: Whether it runs until the caller leaves.
+            system: The protocol, as traces call it.
+
+        Returns:
+            What the work returned.
+
+        Raises:
+            Exception: What the work raised; `text` has what the caller may read of it.
+        """
+        with server_span(method, metadata, system) as span:
+            return await self._run(method, request_id, work, endless, span)
+
+    def text(self, failure: BaseException, request_id: str) -> str:
+        """Return what a caller reads of a failure: one line, with nothing in it that is not for them."""
+        return text_of(failure, request_id, self._deadline)
+
+    async def _run(self, method: str, request_id: str, work: Awaitable[Answer], endless: bool, span: Span) -> Answer:
         started, code, failure = time.monotonic(), grpc.StatusCode.OK, None
         record = CallRecord()
         RECORD.set(record)
@@ -91,9 +127,10 @@ class Calls:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
-        except Exception as error:  # the edge: nothing passes it but a code and one line
+        except Exception as error:
             failure, code = error, code_of(error)
-            self._record(error, code, request_id)
+            self._record(method, error, code, request_id)
+            raise
         finally:  # before the caller hears of it, so that a scrape after the call has the call
             self._metrics.in_flight.dec()
             self._metrics.requests.labels(method=method, code=code.name).inc()
@@ -102,7 +139,6 @@ class Calls:
             facts = self._facts(method, request_id, code, seconds, record, failure)
             span.set_attributes({f"eul.{name}": value for name, value in facts.items()})
             _calls_log.info("%s %s", method, code.name, extra={"facts": facts})
-        await refuse(context, failure, request_id, text_of(failure, request_id, self._deadline))
 
     def _facts(
         self,
@@ -126,9 +162,8 @@ class Calls:
             **asdict(record),
         }
 
-    def _record(self, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
+    def _record(self, method: str, error: Exception, code: grpc.StatusCode, request_id: str) -> None:
         if code is grpc.StatusCode.INTERNAL:
             _log.error("request %s failed unexpectedly: %s", request_id, trace_of(error))
-        for kind, reason in _DENIALS.items():
-            if isinstance(error, kind):
-                self._metrics.denials.labels(reason=reason).inc()
+        caller = CALLER.get()
+        self.denials.count(error, method, caller.tenant.name if caller else "")

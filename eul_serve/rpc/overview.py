@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from eul_serve.engine.base import Engine
@@ -43,7 +42,7 @@ class Overview:
 
     def message(self) -> pb.GetStatusResponse:
         """Return all of it."""
-        info, running = self.engine.info, Counter(self.leases.tenants())
+        info = self.engine.info
         return pb.GetStatusResponse(
             base_fingerprint=info.fingerprint,
             policy_epoch=self.policy.epoch,
@@ -54,7 +53,7 @@ class Overview:
             slots=info.slots,
             capacity=info.capacity,
             revisions=self.revisions(),
-            tenants=[_tenant(tenant, running[name]) for name, tenant in sorted(self.policy.tenants.items())],
+            tenants=[_tenant(tenant, self.leases.count(name)) for name, tenant in sorted(self.policy.tenants.items())],
         )
 
     def revisions(self) -> list[pb.RevisionStatus]:

@@ -35,5 +35,5 @@ class TenantServicer(services.TenantServiceServicer):
             tokens_per_minute=quota.tokens_per_minute or 0,
             concurrent_requests=min(most, quota.concurrent_requests or most),
             priority=quota.priority,
-            in_flight=self._leases.tenants().count(tenant.name),
+            in_flight=self._leases.count(tenant.name),
         )

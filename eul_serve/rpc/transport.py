@@ -1,9 +1,7 @@
-"""How the server is reached: address, certificates that are read again when they change, and limits."""
+"""How a server is reached: address, certificates that are read again when they change, and limits."""
 
 from __future__ import annotations
 
-import logging
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +10,7 @@ import grpc.aio
 
 from eul_serve.address import Address
 from eul_serve.errors import InputError
-
-_log = logging.getLogger("eul_serve.rpc")
+from eul_serve.rpc.pem import PemFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,76 +59,35 @@ def bind(server: grpc.aio.Server, settings: TransportSettings) -> int:
     """
     listen = str(settings.listen)
     try:
-        if settings.certificate is None:
+        files = pem_files(settings)
+        if files is None:
             port: int = server.add_insecure_port(listen)
             return port
-        port = server.add_secure_port(listen, _credentials(settings))
+        port = server.add_secure_port(listen, _credentials(files, client_certificates=settings.client_ca is not None))
     except RuntimeError as error:
         raise InputError(f"address {listen}: cannot listen; name a free port of this machine") from error
     return port
 
 
-def _credentials(settings: TransportSettings) -> grpc.ServerCredentials:
-    files = CertificateFiles(settings)
-    configuration = files.changed()
-    assert configuration is not None, "the first look always differs"
-    return grpc.dynamic_ssl_server_credentials(configuration, files.changed_or_none, settings.client_ca is not None)
+def pem_files(settings: TransportSettings) -> PemFiles | None:
+    """Return the files of a server's certificate; None where it speaks in plaintext."""
+    if settings.certificate is None or settings.key is None:
+        return None
+    return PemFiles(settings.certificate, settings.key, settings.client_ca)
 
 
-class CertificateFiles:
-    """The files of a certificate; grpc asks at every handshake whether they have changed."""
+def _credentials(files: PemFiles, *, client_certificates: bool) -> grpc.ServerCredentials:
+    """Return credentials whose files grpc looks at again at every handshake."""
 
-    def __init__(self, settings: TransportSettings) -> None:
-        self._settings = settings
-        self._held: tuple[bytes, ...] = ()
-        self._complaint = ""
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        found = files.changed_or_none()
+        return None if found is None else _configuration(found)
 
-    def changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what is in the files where it differs from what was there at the last look.
-
-        Returns:
-            The new certificate, key and authorities; None where nothing has changed.
-
-        Raises:
-            InputError: A file cannot be read, or key and certificate do not belong together.
-        """
-        settings = self._settings
-        paths = [path for path in (settings.key, settings.certificate, settings.client_ca) if path is not None]
-        try:
-            found = tuple(path.read_bytes() for path in paths)
-        except OSError as error:
-            raise InputError(f"certificate or key: cannot read {error.filename!r}: {error.strerror}") from error
-        if found == self._held:
-            return None
-        _check_pair(settings)
-        self._held = found
-        key, certificate, *authorities = found
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], *authorities)
-
-    def changed_or_none(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return what has changed; files that are wrong leave the certificate before in use, and are told of once."""
-        try:
-            found = self.changed()
-        except InputError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
-                _log.error("the certificate in use stays, as the new one is refused: %s", error)
-            return None
-        if found is not None:
-            self._complaint = ""
-            _log.info("a new certificate is in use")
-        return found
+    first = files.changed()
+    assert first is not None, "the first look always differs"
+    return grpc.dynamic_ssl_server_credentials(_configuration(first), changed, client_certificates)
 
 
-def _check_pair(settings: TransportSettings) -> None:
-    """Read the files as TLS would: half of a rotation must not end every handshake."""
-    assert settings.certificate is not None, "plaintext has no certificate"
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.certificate, settings.key)
-        if settings.client_ca is not None:
-            context.load_verify_locations(settings.client_ca)
-    except (ssl.SSLError, OSError) as error:
-        raise InputError(
-            f"certificate {str(settings.certificate)!r}: expected PEM files of a certificate and its key: {error}"
-        ) from error
+def _configuration(found: tuple[bytes, ...]) -> grpc.ServerCertificateConfiguration:
+    key, certificate, *authorities = found
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], *authorities)

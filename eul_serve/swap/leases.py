@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,15 +74,16 @@ class Leases:
     def __init__(self, limits: LeaseLimits) -> None:
         self._limits = limits
         self._open: set[Lease] = set()
+        self._counts: Counter[str] = Counter()
         self.closed = False
         """Whether new requests are refused, as the server drains."""
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def tenants(self) -> list[str]:
-        """Return the tenant of every request."""
-        return [lease.caller.tenant.name for lease in self._open]
+    def count(self, tenant: str) -> int:
+        """Return how many requests of a tenant there are."""
+        return self._counts[tenant]
 
     @contextmanager
     def hold(self, caller: Caller, reference: Reference | None, rights: frozenset[Right]) -> Iterator[Lease]:
@@ -107,6 +109,7 @@ class Leases:
         self._check_room(caller)
         lease = Lease(caller=caller, reference=reference, rights=rights, task=task)
         self._open.add(lease)
+        self._counts[caller.tenant.name] += 1
         try:
             yield lease
         except asyncio.CancelledError:
@@ -116,6 +119,9 @@ class Leases:
             raise
         finally:
             self._open.discard(lease)
+            self._counts[caller.tenant.name] -= 1
+            if not self._counts[caller.tenant.name]:
+                del self._counts[caller.tenant.name]
 
     def recheck(self, policy: Policy) -> None:
         """Stop every request that a new policy does not grant."""
@@ -127,7 +133,7 @@ class Leases:
 
     def _check_room(self, caller: Caller) -> None:
         name, quota = caller.tenant.name, caller.tenant.quota
-        own = self.tenants().count(name)
+        own = self._counts[name]
         most = min(self._limits.tenant, quota.concurrent_requests or self._limits.tenant)
         for running, limit, whose in (
             (len(self._open), self._limits.total, "this server"),
