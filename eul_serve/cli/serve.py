@@ -36,6 +36,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--listen", default="127.0.0.1:8500", show_default=True, metavar="HOST:PORT", help="gRPC; 0 is any port.")
 @click.option("--metrics-listen", default="127.0.0.1:9500", show_default=True, metavar="HOST:PORT", help="Metrics.")
 @click.option("--admin-listen", metavar="HOST:PORT", help="gRPC for administrators; there is none without it.")
+@click.option("--openai-listen", metavar="HOST:PORT", help="HTTP for OpenAI's clients; there is none without it.")
+@click.option("--status-listen", metavar="HOST:PORT", help="HTTP: a status page; there is none without it.")
 @click.option("--audit", type=_PATH, help="File to write decisions to, each line bound to the one before.")
 @click.option("--canaries", type=_PATH, help="Private texts of canaries, which must pass before a bundle serves.")
 @click.option("--cache", type=_PATH, default=Path("build/cache"), show_default=True, help="Verified bundles.")
@@ -90,7 +92,10 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the optio
 
     def announce(ready: Ready) -> None:
         text = f"ready: gRPC on {ready.listen}, metrics on http://{ready.metrics}/metrics"
+        scheme = "https" if settings.transport.certificate else "http"
         text += f", administrators on {ready.admin}" if ready.admin else ""
+        text += f", OpenAI's API on {scheme}://{ready.openai}/v1" if ready.openai else ""
+        text += f", status page on {scheme}://{ready.status}/" if ready.status else ""
         click.echo(ready.to_json() if as_json else text)
 
     asyncio.run(serve(settings, start_engine, announce, REGISTRY))
@@ -128,6 +133,8 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
         cache=options["cache"].absolute(),
         transport=transport(options["listen"]),
         admin=options["admin_listen"] and transport(options["admin_listen"]),
+        openai=options["openai_listen"] and transport(options["openai_listen"]),
+        page=options["status_listen"] and transport(options["status_listen"]),
         audit=options["audit"],
         canaries=options["canaries"],
         metrics_listen=Address.parse(options["metrics_listen"]),

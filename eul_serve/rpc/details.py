@@ -49,7 +49,7 @@ _REASONS: dict[type[BaseException], str] = {
     EngineError: "NOT_SERVED_NOW",
     TimeoutError: "TOOK_TOO_LONG",
 }
-_FIELD = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
+FIELD = re.compile(r"([a-z_]+(?:\.[a-z_]+)*): ")
 """How our messages about a field of a request begin."""
 
 
@@ -99,7 +99,7 @@ def _details(error: BaseException, text: str, request_id: str) -> Iterator[Messa
     if isinstance(error, BusyError):
         yield RetryInfo(retry_delay=_duration(error.retry_seconds))
         yield QuotaFailure(violations=[QuotaFailure.Violation(subject=error.limit, description=text)])
-    if isinstance(error, InputError) and (field := _FIELD.match(text)):
+    if isinstance(error, InputError) and (field := FIELD.match(text)):
         violation = BadRequest.FieldViolation(field=field[1], description=text[field.end() :])
         yield BadRequest(field_violations=[violation])
 

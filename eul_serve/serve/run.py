@@ -20,6 +20,7 @@ from eul_serve.engine.base import Engine
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format.canary_text import read_texts
 from eul_serve.metrics import Exposition, Metrics
+from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import running
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.policy_source import PolicySource
@@ -38,6 +39,10 @@ class Ready:
     """Address of the metrics port."""
     admin: str | None
     """Address of the administrators' port; None where there is none."""
+    openai: str | None
+    """Address of the OpenAI-compatible port; None where there is none."""
+    status: str | None
+    """Address of the status page; None where there is none."""
     model: str
     """Directory of the base model."""
 
@@ -70,10 +75,9 @@ async def serve(
     policies = PolicySource(settings.policy, settings.tokens, metrics)
     if settings.canaries is not None:
         read_texts(settings.canaries, ())  # better said before the engine starts than by the first bundle
-    admin = settings.admin.listen if settings.admin else None
-    for address in (settings.transport.listen, settings.metrics_listen, admin):
-        if address is not None:
-            check_free(address)
+    further = (settings.admin, settings.openai, settings.page)
+    for address in (settings.transport.listen, settings.metrics_listen, *(one.listen for one in further if one)):
+        check_free(address)
     # Ports are bound after the engine has started: its processes would inherit them and keep them when we end.
     engine = await start_engine(policies)
     try:
@@ -84,9 +88,11 @@ async def serve(
         ):
             async with running(settings, engine, policies, metrics, audit) as server:
                 ready = Ready(
-                    listen=str(Address(settings.transport.listen.host, server.port)),
+                    listen=str(Address(settings.transport.listen.host, server.ports.grpc)),
                     metrics=str(Address(listen.host, exposition.port)),
-                    admin=str(Address(admin.host, server.admin_port or 0)) if admin else None,
+                    admin=_bound(settings.admin, server.ports.admin),
+                    openai=_bound(settings.openai, server.ports.openai),
+                    status=_bound(settings.page, server.ports.page),
                     model=engine.info.model,
                 )
                 if settings.ready_file:
@@ -95,6 +101,11 @@ async def serve(
                 await _until(stop, server.failed)
     finally:
         await engine.close()
+
+
+def _bound(transport: TransportSettings | None, port: int | None) -> str | None:
+    """Return where something listens; None where it does not."""
+    return None if transport is None or port is None else str(Address(transport.listen.host, port))
 
 
 async def _until(stop: asyncio.Event, failed: asyncio.Future[None]) -> None:

@@ -29,6 +29,10 @@ class ServeSettings:
     """How the server is reached."""
     admin: TransportSettings | None = None
     """How administrators reach it; None has no such port."""
+    openai: TransportSettings | None = None
+    """How OpenAI's clients reach it over HTTP; None has no such port."""
+    page: TransportSettings | None = None
+    """How administrators' browsers reach its status page; None has none."""
     audit: Path | None = None
     """File to write decisions to; None writes none."""
     canaries: Path | None = None

@@ -146,7 +146,7 @@ class ServiceHome:
                 server=server,
                 engine=engine,
                 metrics=metrics,
-                address=f"127.0.0.1:{server.port}",
-                admin_address=f"127.0.0.1:{server.admin_port}",
+                address=f"127.0.0.1:{server.ports.grpc}",
+                admin_address=f"127.0.0.1:{server.ports.admin}",
             )
         assert engine.violations == []

@@ -140,7 +140,7 @@ async def arena(home: ServiceHome, keys: Path) -> AsyncIterator[Arena]:
     home.appoint()
     place = Arena(home, None, keys, revisions)  # type: ignore[arg-type]
     place.policy()
-    admin = TransportSettings(listen=Address("127.0.0.1", 0))
-    async with home.serve(FakeEngine(home.fingerprint, step=0.01, capacity=6), admin=admin) as place.service:
+    further = dict.fromkeys(("admin", "openai", "page"), TransportSettings(listen=Address("127.0.0.1", 0)))
+    async with home.serve(FakeEngine(home.fingerprint, step=0.01, capacity=6), **further) as place.service:
         yield place
         await asyncio.sleep(0)

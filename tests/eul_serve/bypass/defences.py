@@ -14,16 +14,19 @@ from eul_serve.format import Bundle, BundleConfig, Reference
 from eul_serve.identity import decide, signed
 from eul_serve.identity import keys as jwt_keys
 from eul_serve.identity.proofs import JwtProof
+from eul_serve.openai.fields import Fields
 from eul_serve.policy import BASE, Policy, TenantPolicy
 from eul_serve.registry import aliases, cache
 from eul_serve.registry.cache import Cache
 from eul_serve.registry.local import LocalRegistry
-from eul_serve.rpc import auth, bundles
+from eul_serve.rpc import auth
+from eul_serve.rpc.adapters import Adapters
 from eul_serve.rpc.salt import Salter
 from eul_serve.swap import fallback
 from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.revision import RevisionState
+from eul_serve.web import callers
 
 
 def no_policy(patch: pytest.MonkeyPatch) -> None:
@@ -73,6 +76,17 @@ def no_tokens(patch: pytest.MonkeyPatch) -> None:
     """Whoever comes is the first tenant."""
     patch.setattr(auth, "identify", lambda credentials, policy, ring: _first(policy))
     patch.setattr(auth, "bearer_token", lambda metadata: "x")
+
+
+def any_web_caller(patch: pytest.MonkeyPatch) -> None:
+    """Whoever comes over HTTP is the first tenant."""
+    patch.setattr(callers, "identify", lambda credentials, policy, ring: _first(policy))
+    patch.setattr(callers, "bearer_token", lambda headers: "x")
+
+
+def every_field(patch: pytest.MonkeyPatch) -> None:
+    """A field that nobody knows is passed over."""
+    patch.setattr(Fields, "end", lambda *_: None)
 
 
 def _first(policy: Policy) -> Any:
@@ -191,11 +205,11 @@ def no_administrators(patch: pytest.MonkeyPatch) -> None:
 def no_filter(patch: pytest.MonkeyPatch) -> None:
     """Lists have everything, and whatever exists is described."""
 
-    def references(self: bundles.BundleServicer, tenant: TenantPolicy) -> list[Reference]:
+    def references(self: Adapters, tenant: TenantPolicy) -> list[Reference]:
         names = self._registry.names()
         return [Reference(name, alias, None) for name in names for alias in self._registry.alias_names(name)]
 
-    patch.setattr(bundles.BundleServicer, "_references", references)
+    patch.setattr(Adapters, "references", references)
     no_policy(patch)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.eul_serve.bypass import attempts, attempts_web
 from tests.eul_serve.bypass.arena import Attempt, arena
-from tests.eul_serve.bypass.attempts import ATTEMPTS
 from tests.eul_serve.service_home import ServiceHome
 
+ATTEMPTS = [*attempts.ATTEMPTS, *attempts_web.ATTEMPTS]
 each = pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt.name)
 
 

@@ -283,7 +283,7 @@ async def test_an_act_that_cannot_be_written_down_is_not_done(
 async def test_without_an_address_there_is_no_such_port(home: ServiceHome) -> None:
     home.write_policy(acme={})
     async with home.serve() as service:
-        assert service.server.admin_port is None
+        assert service.server.ports.admin is None
 
 
 def test_a_secret_of_two_is_refused(home: ServiceHome) -> None:

@@ -47,7 +47,7 @@ def client(
 ) -> AsyncClient:
     certificate, key = pair or (None, None)
     settings = Settings(ca_certificate=authority.path, certificate=certificate, key=key, timeout_seconds=10)
-    return AsyncClient(f"localhost:{service.server.port}", tenant and token_of(tenant), settings=settings)
+    return AsyncClient(f"localhost:{service.server.ports.grpc}", tenant and token_of(tenant), settings=settings)
 
 
 async def ask(client: AsyncClient, **options: Any) -> str:
@@ -107,7 +107,7 @@ async def test_an_unknown_method_is_one_to_known_callers_alone(home: ServiceHome
             credentials = grpc.ssl_channel_credentials(
                 authority.path.read_bytes(), pair[1].read_bytes(), pair[0].read_bytes()
             )
-            async with grpc.aio.secure_channel(f"localhost:{service.server.port}", credentials) as channel:
+            async with grpc.aio.secure_channel(f"localhost:{service.server.ports.grpc}", credentials) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as error:
                     await channel.unary_unary("/eul_serve.v1.Nothing/Nothing")(b"", timeout=10)
                 codes.append(error.value.code())
@@ -126,7 +126,7 @@ async def test_a_certificate_that_is_taken_away_ends_what_runs(home: ServiceHome
 
 
 def served_certificate(service: Service) -> str:
-    return ssl.get_server_certificate(("localhost", service.server.port))
+    return ssl.get_server_certificate(("localhost", service.server.ports.grpc))
 
 
 async def test_a_new_certificate_serves_new_connections(

@@ -22,7 +22,7 @@ async def test_an_encrypted_call(home: ServiceHome, tmp_path: Path) -> None:
     certificate, key = authority.issue("server", "localhost")
     transport = TransportSettings(listen=Address("localhost", 0), certificate=certificate, key=key)
     async with home.serve(transport=transport) as service:
-        address = f"localhost:{service.server.port}"
+        address = f"localhost:{service.server.ports.grpc}"
 
         def ask(settings: Settings) -> str:
             with Client(address, token_of("acme"), settings=settings) as client:

@@ -29,6 +29,7 @@ class Process:
     popen: subprocess.Popen[str]
     listen: str
     metrics: str
+    openai: str = ""
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; return the exit status."""
@@ -53,7 +54,7 @@ def started(command: list[str], ready: Path, wait_seconds: float, **variables: s
                 raise AssertionError(f"the server did not become ready: {popen.communicate()[1][-3000:]}")
             time.sleep(0.02)
         told = json.loads(ready.read_text())
-        yield Process(popen, told["listen"], told["metrics"])
+        yield Process(popen, told["listen"], told["metrics"], told.get("openai", ""))
     finally:
         if popen.poll() is None:
             os.killpg(popen.pid, signal.SIGKILL)
@@ -105,6 +106,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, make
     command = [sys.executable, "-c", MAIN, "serve", "--model", str(tiny_model), "--policy", str(home.policy)]
     command += ["--registry", str(root / "registry"), "--cache", str(root / "cache"), "--poll-seconds", "0.1"]
     command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--kv-cache-gib", "0.1"]
+    command += ["--openai-listen", "127.0.0.1:0"]
     command += ["--ready-file", str(root / "ready.json"), "--slots", "2", "--capacity", "4", "--json"]
     with started(command, root / "ready.json", 280) as process:
         yield Live(process, home, revisions)

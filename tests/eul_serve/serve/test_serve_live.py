@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from eul_serve.client import Client
@@ -158,6 +159,31 @@ def wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end, "waited 60 seconds in vain"
         time.sleep(0.02)
+
+
+def test_openai_s_client_gets_what_grpc_gets(live_server: Any) -> None:
+    texts = []
+    with client(live_server, "acme") as asking:
+        texts.append(asking.generate(PROMPT, max_tokens=12))
+        told = asking.generate([("user", "Who wrote it?")], max_tokens=8, logprobs=True)
+    with openai.OpenAI(base_url=f"http://{live_server.process.openai}/v1", api_key=token_of("acme")) as asking:
+        plain = asking.completions.create(model="poems", prompt=PROMPT, max_tokens=12, temperature=0)
+        assert plain.choices[0].text == texts[0].text
+        assert plain.system_fingerprint == texts[0].revision == live_server.revisions["poems"]
+        messages: list[Any] = [{"role": "user", "content": "Who wrote it?"}]
+        chat = asking.chat.completions.create(
+            model="poems", messages=messages, max_tokens=8, temperature=0, logprobs=True
+        )
+        assert chat.choices[0].message.content == told.text
+        logprobs = chat.choices[0].logprobs
+        assert logprobs is not None
+        assert [one.logprob for one in logprobs.content or ()] == pytest.approx(list(told.logprobs), abs=1e-4)
+        parts = asking.chat.completions.create(
+            model="poems", messages=messages, max_tokens=8, temperature=0, stream=True
+        )
+        assert "".join(part.choices[0].delta.content or "" for part in parts) == told.text
+        with pytest.raises(openai.PermissionDeniedError, match="no such adapter"):
+            asking.completions.create(model="base", prompt=PROMPT)
 
 
 def test_one_scrape_has_our_metrics_and_those_of_vllm(live_server: Any) -> None:

@@ -17,7 +17,7 @@ from eul_serve.audit import read_chain
 pytestmark = [pytest.mark.engine, pytest.mark.tools]
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "how-to" / "operate.md"
-PORTS = ("8500", "8501", "9500", "9090")
+PORTS = ("8500", "8501", "8502", "8503", "9500", "9090")
 
 
 def free_ports(count: int) -> list[str]:
