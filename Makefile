@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-engine bench-trainer bench-evidence soak mutation compat lock clean help
+.PHONY: demo test test-py312 lint format bench bench-engine bench-trainer bench-evidence bench-service soak mutation compat lock clean help
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled. Where a machine forbids it, each process of an engine compiles vLLM and torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -46,7 +46,7 @@ format: .venv/installed ## rewrite the code in the house style
 	@$(BIN)/ruff check --fix
 
 DATA ?= ../shared/data
-bench: bench-engine bench-evidence bench-trainer ## all long measurements: the three below
+bench: bench-engine bench-evidence bench-trainer bench-service ## all long measurements: the four below
 
 BENCH_ENGINE := tests/benchmarks/engine
 bench-engine: .venv/installed ## the engine against vLLM with adapters off and its own LoRA; hours on two cores
@@ -82,8 +82,19 @@ bench-evidence: .venv/installed ## the evaluator: its speed, and whether it tell
 	@$(BIN)/python tests/benchmarks/evidence/bench_verdicts.py --model build/base --data $(DATA)/tofu \
 	   --work build/bench/twin
 
-soak: .venv/installed ## 10,000 random operations on a real engine: answers stay right, memory stays where it was; minutes
+BENCH_SERVICE := tests/benchmarks/service
+SERVICE_RESULTS := docs/benchmarks/service
+bench-service: .venv/installed ## the service: gRPC against the engine and vLLM's server, a thousand swaps, the front end; an hour
+	@$(BIN)/eul-train base --out build/base >&2
+	@$(BIN)/python $(BENCH_SERVICE)/bench_grpc.py --model build/base --out $(SERVICE_RESULTS)
+	@for name in swaps front_end; do $(BIN)/python $(BENCH_SERVICE)/bench_$$name.py --out $(SERVICE_RESULTS) || exit; done
+	@$(BIN)/python $(BENCH_SERVICE)/count_bypass.py --out $(SERVICE_RESULTS)
+	@$(BIN)/python $(BENCH_SERVICE)/summary.py
+
+soak: .venv/installed ## 10,000 random operations on a real engine, then half an hour of mixed load on a server
 	@EUL_SOAK_OPERATIONS=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/eul_serve/engine/test_engine_random.py
+	@$(BIN)/python $(BENCH_SERVICE)/bench_soak.py --minutes 30 --out $(SERVICE_RESULTS)
+	@$(BIN)/python $(BENCH_SERVICE)/summary.py
 
 mutation: .venv/installed ## change every line of objectives, metrics and fusion and see that a test notices
 	@for room in objectives metrics fusion; do $(BIN)/python tests/mutation/mutate.py $$room --jobs 2; done
