@@ -114,7 +114,8 @@ async def _closed_loop(workers: int, seconds: float, one: Callable[[], Awaitable
     async def work() -> None:
         while (sent := time.monotonic()) < begin + seconds:
             try:
-                told.tokens += await one()
+                made = await one()  # not `+=` at once: it would add to what was there before the wait
+                told.tokens += made
                 told.latencies.append(time.monotonic() - sent)
             except grpc.aio.AioRpcError as error:
                 told.errors.append(f"{error.code().name}: {error.details()}")
