@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -17,13 +15,15 @@ from prometheus_client import CollectorRegistry
 from eul_serve.address import Address
 from eul_serve.audit import AuditLog
 from eul_serve.engine.base import Engine
-from eul_serve.errors import CapacityError, InputError
+from eul_serve.errors import CapacityError
 from eul_serve.format.canary_text import read_texts
+from eul_serve.listening import bound
 from eul_serve.metrics import Exposition, Metrics
 from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import running
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.policy_source import PolicySource
+from eul_serve.whole import replace_whole
 
 StartEngine = Callable[[PolicySource], Awaitable[Engine]]
 """Starts the engine, given the policy that it will serve under."""
@@ -90,9 +90,9 @@ async def serve(
                 ready = Ready(
                     listen=str(Address(settings.transport.listen.host, server.ports.grpc)),
                     metrics=str(Address(listen.host, exposition.port)),
-                    admin=_bound(settings.admin, server.ports.admin),
-                    openai=_bound(settings.openai, server.ports.openai),
-                    status=_bound(settings.page, server.ports.page),
+                    admin=_told_address(settings.admin, server.ports.admin),
+                    openai=_told_address(settings.openai, server.ports.openai),
+                    status=_told_address(settings.page, server.ports.page),
                     model=engine.info.model,
                 )
                 if settings.ready_file:
@@ -103,7 +103,7 @@ async def serve(
         await engine.close()
 
 
-def _bound(transport: TransportSettings | None, port: int | None) -> str | None:
+def _told_address(transport: TransportSettings | None, port: int | None) -> str | None:
     """Return where something listens; None where it does not."""
     return None if transport is None or port is None else str(Address(transport.listen.host, port))
 
@@ -126,15 +126,7 @@ def check_free(address: Address) -> None:
     Raises:
         InputError: It cannot.
     """
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-    except OSError as error:
-        raise InputError(
-            f"address {address}: cannot listen: {error.strerror}; name a free port of this machine"
-        ) from error
+    bound(address).close()
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -147,10 +139,7 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         CapacityError: It cannot be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text)
-        os.replace(part, path)
+        replace_whole(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise CapacityError(f"file {str(path)!r}: cannot write: {error.strerror}; name another") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from eul_serve.errors import CapacityError, InputError
 from eul_serve.format import Manifest, Reference, check_digest
+from eul_serve.whole import replace_whole
 
 _log = logging.getLogger("eul_serve.swap")
 FILE = "served.json"
@@ -75,17 +75,11 @@ class Memory:
         mine = {
             key: {"revision": one.revision, "requests": sorted(one.request_ids)} for key, one in self._known.items()
         }
-        part = self._path.with_name(f".{FILE}.{os.getpid()}.part")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             text = json.dumps({**_read(self._path), self._registry: mine}, indent=1, sort_keys=True)
-            with part.open("w") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, self._path)
+            replace_whole(self._path, text + "\n")
         except (OSError, InputError) as error:
-            part.unlink(missing_ok=True)
             raise CapacityError(f"file {str(self._path)!r}: cannot write: {error}") from error
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
 
-from eul_serve.address import Address
-from eul_serve.errors import InputError
+from eul_serve.listening import bound
 from eul_serve.rpc.pem import PemFiles
 from eul_serve.rpc.transport import TransportSettings, pem_files
 from eul_serve.web.app import WebApp
@@ -61,7 +59,7 @@ class WebServer:
         """
         files = pem_files(self._settings)
         context = None if files is None else _context(files)
-        listening = _bound(self._settings.listen)
+        listening = bound(self._settings.listen)
         port: int = listening.getsockname()[1]
         self._config.load()
         self._config.ssl = context
@@ -103,20 +101,3 @@ async def _keep_fresh(files: PemFiles, context: ssl.SSLContext) -> None:
         await asyncio.sleep(LOOK_SECONDS)
         if await asyncio.to_thread(files.changed_or_none) is not None:
             files.load_into(context)
-
-
-def _bound(address: Address) -> socket.socket:
-    try:
-        family, kind, protocol, _, target = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(target)
-        except OSError:
-            listening.close()
-            raise
-    except OSError as error:
-        raise InputError(
-            f"address {address}: cannot listen: {error.strerror}; name a free port of this machine"
-        ) from error
-    return listening
