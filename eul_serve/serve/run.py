@@ -21,6 +21,7 @@ from eul_serve.listening import bound
 from eul_serve.metrics import Exposition, Metrics
 from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import running
+from eul_serve.serve.heap import freeze_heap
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.whole import replace_whole
@@ -95,6 +96,7 @@ async def serve(
                     status=_told_address(settings.page, server.ports.page),
                     model=engine.info.model,
                 )
+                freeze_heap()
                 if settings.ready_file:
                     write_whole(settings.ready_file, ready.to_json() + "\n")
                 announce(ready)

@@ -61,6 +61,7 @@ from eul_serve.engine.orphan import announce_front
 from eul_serve.engine.settings import EngineSettings
 from eul_serve.metrics import Metrics
 from eul_serve.serve.compose import RunningServer, running
+from eul_serve.serve.heap import freeze_heap
 from eul_serve.swap.policy_source import PolicySource
 from tests.eul_serve.service_home import ServiceHome, settings_at
 
@@ -139,6 +140,7 @@ async def serving(home: ServiceHome, shape: Shape) -> AsyncIterator[tuple[Any, R
         metrics = Metrics(REGISTRY)
         settings = settings_at(home.root, poll_seconds=1.0)
         async with running(settings, engine, PolicySource(home.policy, None, metrics), metrics) as server:
+            freeze_heap()  # as the process of `eul serve` does, and vLLM's own server
             yield engine, server
     finally:
         await engine.close()
