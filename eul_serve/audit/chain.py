@@ -1,4 +1,4 @@
-"""The form of an audit log: JSON lines, each of which has the digest of the one before."""
+"""The form of an audit log, and of a registry's: JSON lines, each of which has the digest of the one before."""
 
 from __future__ import annotations
 
@@ -40,6 +40,16 @@ class Entry:
         """Return the line, with its digest and its end."""
         return _canonical({**self._content(), "digest": self.digest}) + b"\n"
 
+    @classmethod
+    def from_line(cls, line: bytes) -> Entry | None:
+        """Return the entry of a whole line; None of anything else, such as a line that was changed."""
+        try:
+            found = json.loads(line)
+            entry = cls(found["number"], found["at"], found["act"], found["facts"], found["before"])
+            return entry if entry.to_line() == line else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
     def _content(self) -> dict[str, Any]:
         return {
             "act": self.act, "at": self.at, "before": self.before, "facts": dict(self.facts), "number": self.number
@@ -72,7 +82,7 @@ def read_chain(path: Path) -> Iterator[Entry]:
 def _checked(lines: Iterable[bytes], path: Path) -> Iterator[Entry]:
     before, number = START, 0
     for place, line in enumerate(lines, 1):
-        entry = _parse(line)
+        entry = Entry.from_line(line)
         if entry is None:
             continue  # half a line; were it a whole one that was spoiled, the next would not fit
         if (entry.before, entry.number) != (before, number + 1):
@@ -82,16 +92,6 @@ def _checked(lines: Iterable[bytes], path: Path) -> Iterator[Entry]:
             )
         before, number = entry.digest, entry.number
         yield entry
-
-
-def _parse(line: bytes) -> Entry | None:
-    """Return the entry of a whole line, None of anything else."""
-    try:
-        found = json.loads(line)
-        entry = Entry(found["number"], found["at"], found["act"], found["facts"], found["before"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return entry if entry.to_line() == line else None
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -1,18 +1,18 @@
-"""Moving an alias: under its name's lock, by the un-forget rule, logged before it is seen."""
+"""Moving an alias: by the un-forget rule, logged before it is seen, and by one client at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from eul_serve.audit.chain import Entry
 from eul_serve.errors import NotFoundError
 from eul_serve.format import Manifest, check_name
-from eul_serve.moment import utc_now
 from eul_serve.registry import history
 from eul_serve.registry.base import Act, AliasMove, AliasState
-from eul_serve.registry.disk import disk_errors
+from eul_serve.registry.chain import Chain
 from eul_serve.registry.log import ActLog
-from eul_serve.registry.tree import Staging, Tree
+from eul_serve.registry.store import Store
 from eul_serve.registry.unforget import check_reason, check_unforget
 
 
@@ -31,20 +31,35 @@ class Why:
         check_reason(self.reason)
 
 
-class Aliases:
-    """The aliases of one registry."""
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """An alias at one moment."""
 
-    def __init__(self, tree: Tree, manifest: Callable[[str, str], Manifest]) -> None:
-        self._tree = tree
+    state: AliasState
+    """Where it points."""
+    last: Entry
+    """The entry that the next move follows."""
+
+
+class Aliases:
+    """The aliases of one registry; safe for several threads."""
+
+    def __init__(self, store: Store, manifest: Callable[[str, str], Manifest], log: ActLog) -> None:
+        self._store = store
         self._manifest = manifest
-        self._log = ActLog(tree)
+        self._log = log
+        self._chains: dict[tuple[str, str], Chain] = {}
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of a bundle's aliases, sorted."""
+        return self._store.list("names", check_name(name, "bundle"), "aliases")
 
     def state(self, name: str, alias: str) -> AliasState:
         """Return where an alias points, or raise where it is missing (NotFoundError) or damaged (BundleFormatError)."""
-        where = f"{name}:{alias}"
-        with disk_errors(where, "`eul list` shows what is published"):
-            data = self._tree.read(*_parts(name, alias), limit=history.MAX_ALIAS_BYTES)
-        return history.from_bytes(data, where)
+        current = self._current(name, alias)
+        if current is None:
+            raise NotFoundError(f"{name}:{alias}: not found; `eul list` shows what is published")
+        return current.state
 
     def check(self, name: str, alias: str, wanted: Manifest, reason: str | None) -> tuple[str, ...] | None:
         """Find out what a move would drop.
@@ -61,68 +76,75 @@ class Aliases:
         Raises:
             RefusedError: Some would be dropped, and there is no reason.
         """
-        state = self._current(name, alias)
-        if state is None:
-            return ()
-        if state.revision == wanted.revision:
-            return None
-        return check_unforget(f"{name}:{alias}", self._manifest(name, state.revision), wanted, reason)
+        return self._check(name, alias, self._current(name, alias), wanted, reason)
 
-    def move(self, name: str, alias: str, wanted: Manifest, why: Why, staged: Staging) -> bool:
+    def move(self, name: str, alias: str, wanted: Manifest, why: Why) -> bool:
         """Move an alias to a stored revision; return whether it pointed elsewhere before."""
-        with self._tree.locked("locks", f"{name}.name"):
-            return self._move(name, alias, wanted, why, staged)
+        while True:  # until no other client has moved it between our look and our move
+            current = self._current(name, alias)
+            dropped = self._check(name, alias, current, wanted, why.reason)
+            if dropped is None:
+                return False
+            if self._append(name, alias, current, wanted.revision, why, dropped):
+                return True
 
-    def move_back(self, name: str, alias: str, why: Why, staged: Staging) -> str:
-        """Move an alias to its earlier target and return that revision, or raise NotFoundError where there is none."""
-        with self._tree.locked("locks", f"{name}.name"):
-            target = history.earlier_target(self.state(name, alias).history)
-            if target is None:
-                raise NotFoundError(f"{name}:{alias}: it never pointed elsewhere; `eul promote` moves it to a revision")
-            self._move(name, alias, self._manifest(name, target), why, staged)
+    def earlier(self, name: str, alias: str) -> str:
+        """Return where a rollback leads, or raise NotFoundError where the alias never pointed elsewhere."""
+        target = history.earlier_target(self.state(name, alias).history)
+        if target is None:
+            raise NotFoundError(f"{name}:{alias}: it never pointed elsewhere; `eul promote` moves it to a revision")
         return target
 
-    def _current(self, name: str, alias: str) -> AliasState | None:
-        try:
-            return self.state(name, alias)
-        except NotFoundError:
-            return None
+    def move_back(self, name: str, alias: str, target: str, why: Why) -> bool:
+        """Move an alias to its earlier target.
 
-    def _move(self, name: str, alias: str, wanted: Manifest, why: Why, staged: Staging) -> bool:
-        dropped = self.check(name, alias, wanted, why.reason)
-        if dropped is None:
+        Args:
+            name: Name of the bundle.
+            alias: The alias.
+            target: What `earlier` returned.
+            why: Who moves it, and why a covered request may be dropped.
+
+        Returns:
+            Whether it points there now; False where another client has moved it meanwhile.
+
+        Raises:
+            RefusedError: A covered request would be dropped without a reason.
+        """
+        current = self._current(name, alias)
+        if current is None or history.earlier_target(current.state.history) != target:
             return False
-        state = self._current(name, alias)
-        move = AliasMove(
-            act=why.act, revision=wanted.revision, at=utc_now("seconds"), actor=why.actor, reason=why.reason
-        )
-        staged.add([history.to_bytes(history.extend(state, move))], *_parts(name, alias))
-        self._record(name, alias, move, state, dropped)
-        staged.place()
-        return True
+        dropped = self._check(name, alias, current, self._manifest(name, target), why.reason)
+        return dropped is None or self._append(name, alias, current, target, why, dropped)
 
-    def _record(
-        self, name: str, alias: str, move: AliasMove, state: AliasState | None, dropped: tuple[str, ...]
-    ) -> None:
-        self._log.append(
-            {
-                "act": move.act,
-                "actor": move.actor,
-                "alias": alias,
-                "at": move.at,
-                "dropped": dropped,
-                "name": name,
-                "previous": state.revision if state else None,
-                "reason": move.reason,
-                "revision": move.revision,
-            }
-        )
+    def _current(self, name: str, alias: str) -> _Current | None:
+        where = f"{name}:{alias}"
+        entries = self._chain(name, alias).entries()
+        if not entries:
+            return None
+        moves = tuple(history.move_of(entry, where) for entry in entries)
+        return _Current(AliasState(moves[-1].revision, moves), entries[-1])
 
-    def record_publication(self, name: str, revision: str, actor: str | None) -> None:
-        """Log that a revision was stored."""
-        self._log.append({"act": "store", "actor": actor, "at": utc_now("seconds"), "name": name, "revision": revision})
+    def _chain(self, name: str, alias: str) -> Chain:
+        key = (check_name(name, "bundle"), check_name(alias, "alias"))
+        if key not in self._chains:
+            self._chains[key] = Chain(self._store, f"{name}:{alias}", "names", name, "aliases", alias)
+        return self._chains[key]
 
+    def _check(
+        self, name: str, alias: str, current: _Current | None, wanted: Manifest, reason: str | None
+    ) -> tuple[str, ...] | None:
+        if current is None:
+            return ()
+        if current.state.revision == wanted.revision:
+            return None
+        # Where what it covers now cannot be read, nobody can say what a move would bring back: the error is raised on.
+        return check_unforget(f"{name}:{alias}", self._manifest(name, current.state.revision), wanted, reason)
 
-def _parts(name: str, alias: str) -> tuple[str, ...]:
-    check_name(name, "bundle")
-    return ("names", name, "aliases", f"{check_name(alias, 'alias')}.json")
+    def _append(
+        self, name: str, alias: str, current: _Current | None, revision: str, why: Why, dropped: tuple[str, ...]
+    ) -> bool:
+        facts = history.facts_of(AliasMove(act=why.act, revision=revision, at="", actor=why.actor, reason=why.reason))
+        previous = current.state.revision if current else None
+        self._log.append(why.act, **facts, alias=alias, dropped=list(dropped), name=name, previous=previous)
+        last = current.last if current else None
+        return self._chain(name, alias).append(why.act, facts, after=last) is not None

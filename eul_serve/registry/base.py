@@ -1,4 +1,4 @@
-"""What every registry can do, whatever stores it: a directory now; object stores and OCI later."""
+"""What every registry can do, whatever stores it: a directory, an object store or an OCI registry."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from eul_serve.format import Bundle, Manifest, Reference
+from eul_serve.registry.orders import OrderAct, Standing
 
 Act = Literal["publish", "promote", "rollback"]
 OnBytes = Callable[[int], None]
@@ -102,7 +103,36 @@ class Registry(Protocol):
         """Return the verified bytes of one small file (config, card) of a revision."""
         ...
 
-    def fetch(self, name: str, revision: str, target: Path, *, with_statistics: bool = False) -> None:
+    def standing(self) -> Standing:
+        """Return the orders that stand: what is held, banned and deleted."""
+        ...
+
+    def order(self, act: OrderAct, digest: str, reason: str, actor: str | None = None) -> bool:
+        """Hold, ban or delete a revision, or ban a signer; or end that.
+
+        Args:
+            act: What.
+            digest: Of which revision or signer's key, `sha256:<hex>`.
+            reason: Why; recorded.
+            actor: Who; recorded.
+
+        Returns:
+            Whether it changed what stands.
+
+        Raises:
+            InputError: There is no reason, or the digest is none.
+        """
+        ...
+
+    def fetch(
+        self,
+        name: str,
+        revision: str,
+        target: Path,
+        *,
+        with_statistics: bool = False,
+        on_bytes: OnBytes | None = None,
+    ) -> None:
         """Write the manifest and the verified files of a revision to a new directory, or nothing.
 
         Args:
@@ -110,6 +140,7 @@ class Registry(Protocol):
             revision: The revision.
             target: The directory to make; its parent exists.
             with_statistics: Whether to fetch artifacts (fusion statistics) too; never on a server.
+            on_bytes: Told of every piece that was written.
 
         Raises:
             NotFoundError: No such revision.

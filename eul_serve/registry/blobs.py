@@ -1,60 +1,18 @@
-"""Files of bundles by digest: staged when missing or damaged, verified whenever they are read."""
+"""The bytes of bundles' files: counted, and held against their digest, as they pass."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
-from eul_serve.errors import BundleFormatError, EulError
+from eul_serve.errors import BundleFormatError
 from eul_serve.format import FileEntry
 from eul_serve.format.digest import open_regular
 from eul_serve.registry.base import OnBytes
-from eul_serve.registry.disk import disk_errors
-from eul_serve.registry.tree import CHUNK_BYTES, Staging, Tree
-
-
-class Blobs:
-    """The `blobs` of one registry."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-
-    def stream(self, entry: FileEntry, where: str) -> Iterator[bytes]:
-        """Yield a blob's bytes; whoever takes them must drop them all when the end raises.
-
-        Args:
-            entry: Digest and size of the blob.
-            where: What the blob is, for messages.
-
-        Yields:
-            Pieces of at most 1 MiB.
-
-        Raises:
-            BundleFormatError: It is missing, a link, or differs from its digest.
-        """
-        try:
-            with disk_errors(where):
-                yield from checked(self._tree.chunks(*_parts(entry)), entry, where)
-        except EulError as error:
-            raise BundleFormatError(f"{error}; publish the bundle again to repair the registry") from error
-
-    def holds(self, entry: FileEntry) -> bool:
-        """Return whether a blob is stored and whole."""
-        try:
-            for _ in self.stream(entry, "blob"):
-                pass
-        except BundleFormatError:
-            return False
-        return True
-
-    def stage(self, staged: Staging, source: Path, entry: FileEntry, on_bytes: OnBytes | None) -> None:
-        """Stage a bundle's file where its blob is missing or damaged, or raise where the file changed since."""
-        if self.holds(entry):
-            count(entry.size, on_bytes)
-            return
-        staged.add(checked(read_chunks(source, on_bytes), entry, f"file {source.name!r}"), *_parts(entry))
+from eul_serve.registry.tree import CHUNK_BYTES
 
 
 def checked(chunks: Iterable[bytes], entry: FileEntry, where: str) -> Iterator[bytes]:
@@ -74,9 +32,14 @@ def checked(chunks: Iterable[bytes], entry: FileEntry, where: str) -> Iterator[b
 def read_chunks(source: Path, on_bytes: OnBytes | None = None) -> Iterator[bytes]:
     """Yield the bytes of a regular file, without following a link, and count them."""
     with os.fdopen(open_regular(source), "rb") as file:
-        while data := file.read(CHUNK_BYTES):
-            yield data
-            count(len(data), on_bytes)
+        yield from counted(iter(partial(file.read, CHUNK_BYTES), b""), on_bytes)
+
+
+def counted(chunks: Iterable[bytes], on_bytes: OnBytes | None) -> Iterator[bytes]:
+    """Yield pieces on, and tell a progress bar of them."""
+    for data in chunks:
+        yield data
+        count(len(data), on_bytes)
 
 
 def write_new(path: Path, chunks: Iterable[bytes]) -> None:
@@ -92,7 +55,3 @@ def count(size: int, on_bytes: OnBytes | None) -> None:
     """Tell a progress bar of `size` more bytes."""
     if on_bytes is not None:
         on_bytes(size)
-
-
-def _parts(entry: FileEntry) -> tuple[str, ...]:
-    return ("blobs", "sha256", entry.sha256.removeprefix("sha256:"))

@@ -20,6 +20,7 @@ from eul_serve.errors import BundleFormatError
 CHUNK_BYTES = 1 << 20
 STAGING = "tmp"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -119,6 +120,30 @@ class Staging:
                 os.rename(part, parts[-1], src_dir_fd=source, dst_dir_fd=target)
                 self._waiting.pop(0)
                 os.fsync(target)
+
+    def place_new(self) -> None:
+        """Put the one staged file into its place, or raise FileExistsError where there is a file."""
+        ((part, parts),) = self._waiting
+        with (
+            self._tree.directory(STAGING) as source,
+            self._tree.directory(*parts[:-1], create=True) as target,
+        ):
+            try:
+                # A link, unlike a rename, never takes the place of another file.
+                os.link(part, parts[-1], src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self._rename_new(source, part, target, parts[-1])
+            os.fsync(target)
+
+    def _rename_new(self, source: int, part: str, target: int, name: str) -> None:
+        """Do the same on a file system that has no hard links, where all clients see each other's locks."""
+        with self._tree.locked("locks", "create"):
+            with suppress(FileNotFoundError):
+                os.stat(name, dir_fd=target, follow_symlinks=False)
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            os.rename(part, name, src_dir_fd=source, dst_dir_fd=target)
 
     def discard(self) -> None:
         """Remove what was staged and not placed."""

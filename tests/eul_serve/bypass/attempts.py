@@ -20,6 +20,7 @@ from tests.eul_serve.bypass import defences
 from tests.eul_serve.bypass.arena import ISSUER, Arena, Attempt
 from tests.eul_serve.identity.issuer import Issuer
 from tests.eul_serve.identity.test_identity_signed import changed_after_signing, signed_with_the_public_key, unsigned
+from tests.eul_serve.registry_files import move_by_hand
 from tests.eul_serve.service_home import token_of
 
 Send = Callable[[Arena], Awaitable[bool]]
@@ -315,8 +316,8 @@ async def long_answer(arena: Arena) -> None:
 STAGES = [Attempt(name="a revision that drains", send=a_draining_revision, off=defences.no_stages)]
 
 
-def alias_file(arena: Arena) -> Path:
-    return arena.home.root / "registry" / "names" / "poems" / "aliases" / "stable.json"
+def back_by_hand(arena: Arena) -> None:
+    move_by_hand(arena.home.root / "registry", "poems", "stable", arena.revisions["old"])
 
 
 async def a_rollback_without_a_reason(arena: Arena) -> bool:
@@ -347,15 +348,13 @@ async def publishing_less_under_the_alias(arena: Arena) -> bool:
 
 
 async def an_alias_written_by_hand(arena: Arena) -> bool:
-    arena.home.registry.promote("poems", arena.revisions["old"], "stable", allow_unforget="court order 12")
-    alias_file(arena).write_text(alias_file(arena).read_text().replace('"court order 12"', "null"))
+    back_by_hand(arena)
     await arena.settle()
     return await arena.revision() == arena.revisions["old"]
 
 
 async def an_administrator_s_word(arena: Arena) -> bool:
-    arena.home.registry.promote("poems", arena.revisions["old"], "stable", allow_unforget="court order 12")
-    alias_file(arena).write_text(alias_file(arena).read_text().replace('"court order 12"', "null"))
+    back_by_hand(arena)
 
     def activate() -> str:
         with arena.service.admin() as client:

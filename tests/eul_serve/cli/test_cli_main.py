@@ -155,7 +155,7 @@ def test_an_interrupt_leaves_with_130(tmp_path: Path) -> None:
     script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     script += "from eul_serve.cli.main import group; import eul_serve.cli.rollback; print(1, flush=True); "
     script += "group.main(sys.argv[1:])"
-    (tmp_path / "registry" / "registry.json").write_text('{"layout":1}')
+    (tmp_path / "registry" / "registry.json").write_text('{"layout":2}')
     revisions = tmp_path / "registry" / "names" / "poems" / "revisions"
     revisions.mkdir(parents=True)
     (revisions / f"{'0' * 64}.json").write_text("{}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from eul_serve.format import read_bundle
 from eul_serve.registry.local import LocalRegistry
+from tests.eul_serve.registry_files import acts
 
 Audit = Callable[[Path], None]
 
@@ -38,12 +38,13 @@ def audit() -> Audit:
 
 def _audit(root: Path) -> None:
     registry = LocalRegistry(root)
+    assert sum(1 for _ in registry.log.entries()) == len(acts(root))  # and none of them was changed
     for name in registry.names():
         for revision in registry.revisions(name):
             _read_whole(registry, name, revision, root.parent)
         for alias, state in registry.aliases(name).items():
             assert state.revision in registry.revisions(name)
-            moves = [act for act in _acts(root) if (act["name"], act.get("alias")) == (name, alias)]
+            moves = [act for act in acts(root) if (act.get("name"), act.get("alias")) == (name, alias)]
             # A line may tell of a move whose process died before the rename; never the other way round.
             told = iter((act["act"], act["revision"], act["reason"], act["actor"]) for act in moves)
             assert all((move.act, move.revision, move.reason, move.actor) in told for move in state.history)
@@ -54,7 +55,3 @@ def _read_whole(registry: LocalRegistry, name: str, revision: str, near: Path) -
         registry.fetch(name, revision, Path(place) / "bundle")
         bundle = read_bundle(Path(place) / "bundle")
         assert bundle.revision == revision
-
-
-def _acts(root: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (root / "log.jsonl").read_text().splitlines()]

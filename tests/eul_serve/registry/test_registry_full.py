@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from eul_serve.errors import CapacityError
 from eul_serve.format import Bundle, Reference
 from eul_serve.registry.local import LocalRegistry
+from eul_serve.registry.store import Key
+from tests.eul_serve.registry_files import acts
 
 PlainBundle = Callable[..., Bundle]
 Audit = Callable[[Path], None]
@@ -53,13 +56,12 @@ def test_nothing_is_left_and_the_old_state_stands(
 ) -> None:
     old, large = plain_bundle(), plain_bundle(rank=8, width=2000)  # 8 * 2000 * 2 * 4 bytes: 128 kB
     registry.publish(old, "poems", "stable")
-    blobs = sorted((tmp_path / "registry" / "blobs" / "sha256").iterdir())
     done = _publish(limit, large, tmp_path / "registry")
     assert done.returncode == 6, done.stderr
     assert done.stderr.count("\n") == 1
     assert "free space and run again" in done.stderr
-    assert list((tmp_path / "registry" / "tmp").iterdir()) == []
-    assert sorted((tmp_path / "registry" / "blobs" / "sha256").iterdir()) == blobs
+    assert not list((tmp_path / "registry" / "tmp").glob("*.part"))
+    assert list((tmp_path / "registry" / "claims").iterdir()) == []
     assert registry.resolve(Reference.parse("poems")) == old.revision
     audit(tmp_path / "registry")
     assert _publish(1 << 30, large, tmp_path / "registry").returncode == 0
@@ -71,33 +73,29 @@ def test_a_first_publication_leaves_an_empty_registry(
 ) -> None:
     assert _publish(100, plain_bundle(), tmp_path / "registry").returncode == 6
     assert registry.names() == []
-    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["locks", "registry.json", "tmp"]
+    assert not {path.name for path in (tmp_path / "registry").iterdir()} & {"names", "log"}
     assert registry.publish(plain_bundle(), "poems", "stable").new
 
 
-def test_a_log_that_cannot_grow_stops_the_act_and_keeps_its_lines(
-    registry: LocalRegistry, tmp_path: Path, plain_bundle: PlainBundle, audit: Audit
+def test_a_log_that_cannot_grow_stops_the_act(
+    registry: LocalRegistry, tmp_path: Path, plain_bundle: PlainBundle, audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = plain_bundle(), plain_bundle(seed=1)
     registry.publish(old, "poems", "stable")
-    log = tmp_path / "registry" / "log.jsonl"
-    filler = b'{"act":"filler","name":"x"}\n' * 100  # 2.8 kB: above every file of the bundle
-    log.write_bytes(log.read_bytes() + filler)
-    before = log.read_bytes()
-    done = _publish(len(before) + 10, new, tmp_path / "registry")
-    assert done.returncode == 6, done.stderr
-    assert log.read_bytes() == before
+    before = acts(tmp_path / "registry")
+    create = registry.store.create
+
+    def full(key: Key, data: bytes) -> bool:
+        if key[0] == "log":
+            raise CapacityError("no room")
+        return create(key, data)
+
+    monkeypatch.setattr(registry.store, "create", full)
+    with pytest.raises(CapacityError):
+        registry.publish(new, "poems", "stable")
+    with pytest.raises(CapacityError):
+        registry.order("ban", old.revision, "a leak")
+    assert acts(tmp_path / "registry") == before
     assert registry.revisions("poems") == [old.revision]
+    assert registry.standing().banned == {}
     audit(tmp_path / "registry")
-
-
-def test_a_torn_line_of_a_killed_writer_stays_on_a_line_of_its_own(
-    registry: LocalRegistry, tmp_path: Path, plain_bundle: PlainBundle
-) -> None:
-    registry.publish(plain_bundle(), "poems")
-    log = tmp_path / "registry" / "log.jsonl"
-    log.write_bytes(log.read_bytes() + b'{"act":"to')
-    registry.publish(plain_bundle(), "poems", "stable")
-    lines = log.read_bytes().splitlines()
-    assert lines[1] == b'{"act":"to'
-    assert lines[2].startswith(b'{"act":"publish"')

@@ -8,14 +8,17 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eul_serve.audit.chain import START, Entry
 from eul_serve.errors import BundleFormatError, EulError, InputError, NotFoundError
 from eul_serve.format import Bundle, Reference, read_bundle
 from eul_serve.registry.local import LocalRegistry
+from tests.eul_serve.registry_files import alias_files
 
 PlainBundle = Callable[..., Bundle]
 
@@ -133,7 +136,9 @@ def test_a_hostile_manifest_with_a_right_digest_is_refused(
     assert not (tmp_path / "back").exists()
 
 
-NEARLY = st.from_regex(r'\{"history": ?\[\{.{0,60}\}\], "revision": "sha256:[0-9a-f]{64}"\}', fullmatch=True)
+NEARLY = st.from_regex(
+    r'\{"act":"promote","at":".{0,60}","facts":\{"revision":"sha256:[0-9a-f]{64}"\}\}\n', fullmatch=True
+)
 
 
 @pytest.fixture(scope="module")
@@ -147,36 +152,62 @@ def aliased(tmp_path_factory: pytest.TempPathFactory, plain_bundle: PlainBundle)
 @settings(max_examples=150, deadline=None)
 @given(data=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode), NEARLY.map(str.encode)))
 def test_any_bytes_in_an_aliass_file_give_an_error_of_ours(aliased: Path, data: bytes) -> None:
+    alias_files(aliased, "poems", "stable")[0].write_bytes(data)
     registry = LocalRegistry(aliased)
-    (aliased / "names" / "poems" / "aliases" / "stable.json").write_bytes(data)
     for call in (registry.aliases, lambda name: registry.rollback(name, "stable")):
         with pytest.raises(BundleFormatError, match="poems:stable"):
             call("poems")
 
 
+GOOD = {"actor": None, "reason": None, "revision": "sha256:" + "0" * 64}
+
+
 @pytest.mark.parametrize("change", [
-    {"revision": "sha256:" + "0" * 64},
-    {"history": []},
-    {"history": ["promote"]},
-    {"history": [{"act": "steal", "actor": None, "at": "now", "reason": None, "revision": "sha256:" + "0" * 64}],
-     "revision": "sha256:" + "0" * 64},
-    {"history": [{"act": "promote", "actor": None, "at": "now", "reason": None, "revision": "x"}], "revision": "x"},
-    {"history": [{"act": "promote", "actor": 7, "at": "now", "reason": None, "revision": "sha256:" + "0" * 64}]},
+    {"number": 2},
+    {"before": "sha256:" + "1" * 64},
+    {"act": "steal"},
+    {"at": 7},
+    {"facts": {}},
+    {"facts": {**GOOD, "revision": "x"}},
+    {"facts": {**GOOD, "revision": None}},
+    {"facts": {**GOOD, "actor": 7}},
+    {"facts": {**GOOD, "reason": ["court order"]}},
 ])  # fmt: skip
-def test_an_alias_whose_history_does_not_lead_to_it_is_refused(
-    registry: LocalRegistry, tmp_path: Path, bundle: Bundle, change: dict[str, object]
+def test_an_entry_with_a_right_digest_that_tells_of_no_move_is_refused(
+    tmp_path: Path, bundle: Bundle, change: dict[str, Any]
 ) -> None:
-    path = tmp_path / "registry" / "names" / "poems" / "aliases" / "stable.json"
-    path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
+    (path,) = alias_files(tmp_path / "registry", "poems", "stable")
+    entry = {"act": "promote", "at": "2026-01-01T00:00:00+00:00", "before": START, "facts": GOOD, "number": 1, **change}
+    path.write_bytes(Entry(entry["number"], entry["at"], entry["act"], entry["facts"], entry["before"]).to_line())
+    registry = LocalRegistry(tmp_path / "registry")
     with pytest.raises(BundleFormatError, match="poems:stable"):
         registry.resolve(Reference.parse("poems"))
     with pytest.raises(BundleFormatError, match="poems:stable"):
         registry.publish(bundle, "poems", "stable")
 
 
+def test_an_entry_that_was_changed_or_taken_out_of_the_middle_is_noticed(
+    registry: LocalRegistry, tmp_path: Path, bundle: Bundle, plain_bundle: PlainBundle
+) -> None:
+    for seed in (1, 2):
+        registry.publish(plain_bundle(seed=seed), "poems", "stable")
+    first, second, third = alias_files(tmp_path / "registry", "poems", "stable")
+    good = second.read_bytes()
+    for data in (first.read_bytes(), third.read_bytes(), good.replace(b"publish", b"promote"), b""):
+        second.write_bytes(data)
+        with pytest.raises(BundleFormatError, match=r"poems:stable.*0000000002"):
+            LocalRegistry(tmp_path / "registry").resolve(Reference.parse("poems"))
+    second.write_bytes(good)
+    assert len(LocalRegistry(tmp_path / "registry").alias("poems", "stable").history) == 3
+    log = sorted((tmp_path / "registry" / "log").iterdir())
+    log[1].write_bytes(log[1].read_bytes().replace(b"poems", b"songs"))
+    with pytest.raises(BundleFormatError, match="log"):
+        list(LocalRegistry(tmp_path / "registry").log.entries())
+
+
 def test_a_damaged_alias_leaves_the_others_readable(registry: LocalRegistry, tmp_path: Path, bundle: Bundle) -> None:
-    registry.promote("poems", bundle.revision, "next")
-    (tmp_path / "registry" / "names" / "poems" / "aliases" / "next.json").write_text("{")
+    LocalRegistry(tmp_path / "registry").promote("poems", bundle.revision, "next")
+    alias_files(tmp_path / "registry", "poems", "next")[0].write_text("{")
     assert registry.alias("poems", "stable").revision == bundle.revision
     assert registry.alias_names("poems") == ["next", "stable"]
     for read in (registry.aliases, lambda name: registry.alias(name, "next")):
@@ -221,6 +252,6 @@ def test_names_that_are_not_ours_are_left_out(registry: LocalRegistry, tmp_path:
 
 
 def registry_is_empty(root: Path) -> bool:
-    """Whether nothing but directories, locks and the registry's mark is there."""
-    files = [path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks"]
-    return files == [root / "registry.json"]
+    """Whether nothing can be seen: no name, no act, and what was uploaded is whole."""
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in (root / "blobs").rglob("*/*"))
+    return not any((root / folder).exists() for folder in ("names", "log")) and not list((root / "tmp").glob("*.part"))

@@ -184,8 +184,8 @@ def test_a_directory_with_other_things_is_never_made_a_registry(
 
 def test_another_layout_is_refused(registry: LocalRegistry, tmp_path: Path, plain_bundle: PlainBundle) -> None:
     registry.publish(plain_bundle(), "poems")
-    (tmp_path / "registry" / "registry.json").write_text('{"layout": 2}')
-    with pytest.raises(InputError, match="expected layout 1"):
+    (tmp_path / "registry" / "registry.json").write_text('{"layout": 3}')
+    with pytest.raises(InputError, match="expected layout 2"):
         registry.names()
 
 

@@ -13,6 +13,7 @@ import pytest
 from eul_serve.errors import NotFoundError
 from eul_serve.format import Bundle, Reference, read_bundle
 from eul_serve.registry.local import LocalRegistry
+from tests.eul_serve.registry_files import alias_files
 
 PlainBundle = Callable[..., Bundle]
 Audit = Callable[[Path], None]
@@ -88,7 +89,7 @@ def test_a_second_writer_waits_for_no_reader(
 ) -> None:
     bundle = plain_bundle()
     registry.publish(bundle, "poems", "stable", actor=actor)
-    with open(tmp_path / "registry" / "names" / "poems" / "aliases" / "stable.json", "rb") as held:
+    with open(alias_files(tmp_path / "registry", "poems", "stable")[-1], "rb") as held:
         registry.publish(plain_bundle(seed=1), "poems", "stable", actor=actor)
         assert bundle.revision.encode() in held.read()
     assert [move.actor for move in registry.aliases("poems")["stable"].history] == [actor, actor]

@@ -17,6 +17,7 @@ from eul_serve.format import Bundle, Reference
 from eul_serve.registry import AliasMove, dropped_requests
 from eul_serve.registry.history import earlier_target
 from eul_serve.registry.local import LocalRegistry
+from tests.eul_serve.registry_files import acts
 
 PlainBundle = Callable[..., Bundle]
 Audit = Callable[[Path], None]
@@ -102,12 +103,12 @@ def test_a_refusal_names_the_requests_and_the_way_out_and_writes_nothing(
 ) -> None:
     more, fewer = plain_bundle("r1", "r2", "r3"), plain_bundle("r2")
     registry.publish(more, "poems", "stable")
-    log = (tmp_path / "registry" / "log.jsonl").read_bytes()
+    log = acts(tmp_path / "registry")
     for dry_run in (True, False):
         with pytest.raises(RefusedError, match=r"'r1', 'r3'.*--allow-unforget REASON"):
             registry.publish(fewer, "poems", "stable", dry_run=dry_run)
     assert registry.revisions("poems") == [more.revision]
-    assert (tmp_path / "registry" / "log.jsonl").read_bytes() == log
+    assert acts(tmp_path / "registry") == log
 
 
 def test_a_reason_is_recorded_in_history_and_log(
@@ -117,9 +118,8 @@ def test_a_reason_is_recorded_in_history_and_log(
     registry.publish(plain_bundle("r1"), "poems", "stable", allow_unforget="r2 was withdrawn", actor="ann")
     last = registry.aliases("poems")["stable"].history[-1]
     assert (last.reason, last.actor, last.act) == ("r2 was withdrawn", "ann", "publish")
-    line = (tmp_path / "registry" / "log.jsonl").read_text().splitlines()[-1]
-    assert '"dropped":["r2"]' in line
-    assert '"reason":"r2 was withdrawn"' in line
+    line = acts(tmp_path / "registry")[-1]
+    assert (line["dropped"], line["reason"]) == (["r2"], "r2 was withdrawn")
 
 
 @pytest.mark.parametrize("reason", ["", " ", "\n"])

@@ -26,6 +26,7 @@ from eul_serve.errors import (
 from eul_serve.policy import load_policy
 from eul_serve.rpc.transport import TransportSettings
 from tests.eul_serve.fake_engine import FakeEngine
+from tests.eul_serve.registry_files import move_by_hand
 from tests.eul_serve.service_home import ADMIN_TOKEN, Service, ServiceHome, token_of
 
 _T = TypeVar("_T")
@@ -132,16 +133,14 @@ async def test_what_no_tenant_may_use_is_not_brought_in(
 
 
 async def test_activate_never_un_forgets(service: Service, home: ServiceHome) -> None:
-    """The registry's file is moved behind its back; an administrator's word changes nothing about the rule."""
+    """The alias is moved behind the registry's back; an administrator's word changes nothing about the rule."""
     less = home.publish("poems", None, "r7", seed=7)
-    home.registry.promote("poems", less, "stable", allow_unforget="court order 12")
-    alias = home.root / "registry" / "names" / "poems" / "aliases" / "stable.json"
-    with_reason = alias.read_text()
-    alias.write_text(with_reason.replace('"court order 12"', "null"))
+    move_by_hand(home.root / "registry", "poems", "stable", less)
     with pytest.raises(RefusedError, match="r1"):
         await ask(service, lambda client: client.activate("poems:stable"))
     assert (await service.ask("acme", max_tokens=1)).revision != less
-    alias.write_text(with_reason)  # the control: with the reason it is done
+    # The control: with a reason it is done.
+    move_by_hand(home.root / "registry", "poems", "stable", less, "court order 12")
     assert await ask(service, lambda client: client.activate("poems:stable")) == less
 
 

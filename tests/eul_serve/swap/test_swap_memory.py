@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,18 +12,11 @@ from hypothesis import strategies as st
 from eul_serve.errors import EulError, InputError
 from eul_serve.format import Reference
 from eul_serve.swap.memory import FILE, Memory
+from tests.eul_serve.registry_files import move_by_hand
 from tests.eul_serve.service_home import ServiceHome
 
 STABLE = Reference.parse("poems:stable")
 ACME = {"default": "poems:stable", "bundles": ["poems"]}
-
-
-def move_by_hand(home: ServiceHome, revision: str) -> None:
-    """Move the alias as somebody with a text editor would: no rule is asked, and nobody says why."""
-    path = home.root / "registry" / "names" / "poems" / "aliases" / "stable.json"
-    state = json.loads(path.read_text())
-    move = {**state["history"][-1], "revision": revision, "reason": None}
-    path.write_text(json.dumps({"history": [*state["history"], move], "revision": revision}))
 
 
 async def served(home: ServiceHome) -> str:
@@ -40,9 +32,9 @@ async def test_a_move_while_the_server_was_down_is_noticed(home: ServiceHome) ->
     new = home.publish("poems", "stable", "r1", "r2", seed=2)
     home.write_policy(acme=dict(ACME))
     assert await served(home) == new
-    move_by_hand(home, old)
+    move_by_hand(home.root / "registry", "poems", "stable", old)
     assert "is not served now" in await served(home)
-    move_by_hand(home, new)
+    move_by_hand(home.root / "registry", "poems", "stable", new)
     assert await served(home) == new
     # A person says why: that is in the alias's history, and is enough.
     home.registry.rollback("poems", "stable", allow_unforget="the request was withdrawn")
@@ -58,7 +50,7 @@ async def test_an_alias_that_no_policy_named_for_a_while_is_remembered_too(home:
     async with home.serve() as service:
         home.write_policy(acme={})
         await service.until(lambda: not service.server.residency.pointers(), "the alias to be let go")
-        move_by_hand(home, old)
+        move_by_hand(home.root / "registry", "poems", "stable", old)
         home.write_policy(acme=dict(ACME))
         await service.server.follower.poll_policy()
         with pytest.raises(EulError, match="is not served now"):

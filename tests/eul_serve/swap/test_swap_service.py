@@ -12,6 +12,7 @@ from eul_serve.errors import BundleMismatchError, CapacityError, EngineError, Eu
 from eul_serve.registry.local import LocalRegistry
 from eul_serve.swap.room import STAY_SECONDS
 from tests.eul_serve.fake_engine import FakeEngine
+from tests.eul_serve.registry_files import alias_files, move_by_hand
 from tests.eul_serve.service_home import Service, ServiceHome, token_of
 
 ACME = {"default": "poems:stable", "bundles": ["poems"]}
@@ -117,18 +118,12 @@ async def test_a_move_that_unforgets_is_refused_without_a_reason(home: ServiceHo
     home.publish("poems", "stable", "r1", "r2", seed=1)
     less = home.publish("poems", None, "r1", seed=2)
     home.write_policy(acme=dict(ACME))
-    alias = home.root / "registry" / "names" / "poems" / "aliases" / "stable.json"
     async with home.serve() as service:
         before = (await service.ask("acme")).revision
-        good = alias.read_text()
-        home.registry.promote("poems", less, "stable", allow_unforget="court order 12")
-        with_reason = alias.read_text()
-        alias.write_text(good)
-        await service.ask("acme")
-        alias.write_text(with_reason.replace('"court order 12"', "null"))
+        move_by_hand(home.root / "registry", "poems", "stable", less)
         await service.until(lambda: service.sample("eul_swaps_total", outcome="unforget") >= 1, "the refusal")
         assert (await service.ask("acme")).revision == before
-        alias.write_text(with_reason)
+        move_by_hand(home.root / "registry", "poems", "stable", less, "court order 12")
         await service.until(lambda: service.sample("eul_swaps_total", outcome="done") >= 2, "the move")
         assert (await service.ask("acme")).revision == less
 
@@ -267,7 +262,7 @@ async def test_an_alias_named_by_a_request_is_followed(home: ServiceHome) -> Non
 async def test_a_damaged_alias_stops_no_other_of_its_name(home: ServiceHome) -> None:
     first, second = first_and_second(home)
     home.registry.promote("poems", first, "next")
-    damaged = home.root / "registry" / "names" / "poems" / "aliases" / "next.json"
+    (damaged,) = alias_files(home.root / "registry", "poems", "next")
     whole = damaged.read_text()
     async with home.serve() as service:
         damaged.write_text("{")

@@ -1,0 +1,108 @@
+"""Publishers and collectors beside each other, without a lock that a dead client could hold.
+
+A publisher first says what it is about to name, and looks whether a collector is at work; a collector first says that
+it is at work, and looks at what publishers have said. Whichever came later sees the other: so a publisher waits for a
+collector, and a collector spares what is claimed. What a killed client leaves behind is ignored once it is old.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from eul_serve.errors import BusyError
+from eul_serve.registry.store import Key, Store
+
+PUBLISH_SECONDS = 24 * 3600.0
+"""How long a publication may take; a claim that is older is of a client that died."""
+COLLECT_SECONDS = 900.0
+"""How long a collector may work before it has to say anew that it does."""
+WAIT_SECONDS = 0.2
+"""Between two looks whether a collector has ended."""
+_KEY = "claims"
+_COLLECTOR = {"collector": True}
+
+
+class Claims:
+    """The claims of one registry."""
+
+    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Take a registry's claims.
+
+        Args:
+            store: Where they are.
+            sleep: Waits some seconds.
+        """
+        self._store, self._sleep = store, sleep
+
+    @contextmanager
+    def claimed(self, digests: Iterable[str]) -> Iterator[None]:
+        """Keep revisions and blobs from collectors while the context lasts, whether they are there yet or not.
+
+        Args:
+            digests: Their digests.
+
+        Yields:
+            Nothing; from here on no collector removes them.
+
+        Raises:
+            BusyError: The context took longer than a claim holds.
+        """
+        started = time.monotonic()
+        with self._said({"digests": sorted(digests)}):
+            while self._collecting():
+                self._sleep(WAIT_SECONDS)
+            yield
+        if time.monotonic() - started > PUBLISH_SECONDS:
+            raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
+
+    @contextmanager
+    def collecting(self) -> Iterator[Callable[[], frozenset[str]]]:
+        """Be a collector while the context lasts.
+
+        Yields:
+            A function that returns what must be spared now; call it before every removal.
+
+        Raises:
+            BusyError: The work took longer than a collector may take; what was removed is removed, run it again.
+        """
+        started = time.monotonic()
+
+        def spared() -> frozenset[str]:
+            if time.monotonic() - started > COLLECT_SECONDS / 2:
+                raise BusyError("the collection took too long for publishers to wait; run it again, it goes on")
+            return claimed
+
+        with self._said(_COLLECTOR):
+            claimed = self._claimed()
+            yield spared
+
+    @contextmanager
+    def _said(self, words: dict[str, Any]) -> Iterator[None]:
+        key = (_KEY, f"{secrets.token_hex(16)}.json")
+        self._store.create(key, json.dumps(words).encode())
+        try:
+            yield
+        finally:
+            self._store.remove(key)
+
+    def _collecting(self) -> bool:
+        return any(words.get("collector") for _, words in self._live(COLLECT_SECONDS))
+
+    def _claimed(self) -> frozenset[str]:
+        return frozenset(digest for _, words in self._live(PUBLISH_SECONDS) for digest in words.get("digests", ()))
+
+    def _live(self, seconds: float) -> Iterator[tuple[Key, dict[str, Any]]]:
+        for name in self._store.list(_KEY):
+            key = (_KEY, name)
+            age, data = self._store.age(key), self._store.read(key)
+            if age is None or data is None:
+                continue  # its client has just ended
+            if age > PUBLISH_SECONDS:
+                self._store.remove(key)
+            elif age <= seconds:
+                yield key, json.loads(data)
