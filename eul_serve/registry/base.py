@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -107,6 +107,10 @@ class Registry(Protocol):
         """Return the orders that stand: what is held, banned and deleted."""
         ...
 
+    def signatures(self, name: str, revision: str) -> tuple[bytes, ...]:
+        """Return the signatures of a revision, unverified, in the order of their digests."""
+        ...
+
     def order(self, act: OrderAct, digest: str, reason: str, actor: str | None = None) -> bool:
         """Hold, ban or delete a revision, or ban a signer; or end that.
 
@@ -160,6 +164,7 @@ class Registry(Protocol):
         actor: str | None = None,
         dry_run: bool = False,
         on_bytes: OnBytes | None = None,
+        signatures: Sequence[bytes] = (),
     ) -> Published:
         """Store a bundle under a name and, last, move an alias to it. Publishing again changes nothing.
 
@@ -172,6 +177,7 @@ class Registry(Protocol):
             actor: Who publishes; recorded.
             dry_run: Check everything, write nothing.
             on_bytes: Told of every piece that was copied.
+            signatures: Signatures to store beside it, before an alias moves; unverified.
 
         Returns:
             What was done, or with `dry_run` would be.

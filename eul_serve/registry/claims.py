@@ -23,6 +23,8 @@ COLLECT_SECONDS = 900.0
 """How long a collector may work before it has to say anew that it does."""
 WAIT_SECONDS = 0.2
 """Between two looks whether a collector has ended."""
+Spared = Callable[[], frozenset[str]]
+"""Returns the digests that a collector must leave; raises BusyError where it has worked for too long."""
 _KEY = "claims"
 _COLLECTOR = {"collector": True}
 
@@ -61,7 +63,7 @@ class Claims:
             raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
 
     @contextmanager
-    def collecting(self) -> Iterator[Callable[[], frozenset[str]]]:
+    def collecting(self) -> Iterator[Spared]:
         """Be a collector while the context lasts.
 
         Yields:

@@ -96,6 +96,13 @@ class Reader:
         self.mark.check()
         return self.orders.standing()
 
+    def signatures(self, name: str, revision: str) -> tuple[bytes, ...]:
+        """Return the signatures of a revision, unverified, in the order of their digests."""
+        self.mark.check()
+        folder = _signature_folder(name, revision)
+        found = (self.store.read((*folder, file)) for file in self.store.list(*folder))
+        return tuple(data for data in found if data is not None)
+
     def read_file(self, name: str, revision: str, file: str) -> bytes:
         """Return the verified bytes of one small file (config, card) of a revision."""
         entry = self.manifest(name, revision).files.get(file)
@@ -148,6 +155,15 @@ def manifest_key(name: str, revision: str) -> Key:
     """Return the path of a revision's manifest."""
     digest = check_digest(revision).removeprefix("sha256:")
     return ("names", check_name(name, "bundle"), "revisions", f"{digest}.json")
+
+
+def signature_key(name: str, revision: str, signature: bytes) -> Key:
+    """Return the path of a signature of a revision."""
+    return (*_signature_folder(name, revision), f"{digest_bytes(signature).removeprefix('sha256:')}.json")
+
+
+def _signature_folder(name: str, revision: str) -> Key:
+    return ("names", check_name(name, "bundle"), "signatures", check_digest(revision).removeprefix("sha256:"))
 
 
 def at_once(works: Iterable[partial[None]]) -> None:

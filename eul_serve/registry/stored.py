@@ -8,7 +8,7 @@ not come about; never half a revision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from eul_serve.errors import BundleFormatError, EulError, InputError
@@ -19,7 +19,7 @@ from eul_serve.registry.base import RESERVED_NAMES, OnBytes, Published
 from eul_serve.registry.blobs import count, read_chunks
 from eul_serve.registry.claims import Claims
 from eul_serve.registry.orders import OrderAct
-from eul_serve.registry.reader import Reader, at_once, manifest_key
+from eul_serve.registry.reader import Reader, at_once, manifest_key, signature_key
 from eul_serve.registry.store import Store
 
 
@@ -47,6 +47,7 @@ class StoredRegistry(Reader):
         actor: str | None = None,
         dry_run: bool = False,
         on_bytes: OnBytes | None = None,
+        signatures: Sequence[bytes] = (),
     ) -> Published:
         """Store a bundle under a name and, last, move an alias to it. Publishing again changes nothing."""
         _check_target(name, alias)
@@ -63,6 +64,8 @@ class StoredRegistry(Reader):
             with self.claims.claimed([bundle.revision, *(entry.sha256 for entry in files.values())]):
                 self._put_all(bundle, name, files, on_bytes)
                 self._reveal(bundle, name, actor)
+                for signature in signatures:
+                    self.store.create(signature_key(name, bundle.revision, signature), signature)
                 if alias is not None:
                     moved = self.moves.move(name, alias, bundle.manifest, why)
         return Published(name=name, revision=bundle.revision, new=new, moved=moved)
