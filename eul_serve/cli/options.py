@@ -8,10 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_name
 from eul_serve.registry import Registry, open_registry
+from eul_serve.registry.open import ALLOWED
+from eul_serve.registry.stored import StoredRegistry
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+REGISTRY_HELP = f"The registry: {ALLOWED}."
 
 
 def parse_registry(_: click.Context, __: click.Parameter, value: str | None) -> Registry | None:
@@ -29,16 +33,46 @@ def parse_name(_: click.Context, parameter: click.Parameter, value: str | None) 
     return None if value is None else check_name(value, "alias" if parameter.name == "alias" else "bundle")
 
 
+def parse_stored(_: click.Context, __: click.Parameter, value: str) -> StoredRegistry:
+    """Open the registry at a URL, for what only its store can tell or do."""
+    registry = open_registry(value)
+    assert isinstance(registry, StoredRegistry), f"{value!r}: every registry that can be opened is one on a store"
+    return registry
+
+
+def parse_reason(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Refuse a reason that says nothing."""
+    if value is not None and not value.strip():
+        raise InputError("--reason: expected a reason in words, found none; say why, as it is recorded")
+    return value
+
+
 def registry_option(function: _F) -> _F:
     """Take the registry as `registry`."""
+    return _registry_option(parse_registry)(function)
+
+
+def stored_option(function: _F) -> _F:
+    """Take the registry as `registry`, with its store."""
+    return _registry_option(parse_stored)(function)
+
+
+def _registry_option(callback: Callable[[click.Context, click.Parameter, Any], Registry | None]) -> Callable[[_F], _F]:
     return click.option(
         "--registry",
         metavar="URL",
-        callback=parse_registry,
+        callback=callback,
         required=True,
         envvar="EUL_REGISTRY",
         show_envvar=True,
-        help="The registry: a directory, or file:///DIRECTORY.",
+        help=REGISTRY_HELP,
+    )
+
+
+def reason_option(function: _F) -> _F:
+    """Take `reason`, which must be given."""
+    return click.option(
+        "--reason", metavar="TEXT", required=True, callback=parse_reason, help="Why; recorded for good."
     )(function)
 
 

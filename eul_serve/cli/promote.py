@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from eul_serve.cli.complete import complete_alias, complete_reference
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import (
     actor_option,
@@ -19,8 +20,8 @@ from eul_serve.registry import Registry
 
 
 @click.command(epilog=examples("eul promote poems@sha256:... stable", "eul promote poems:canary stable"))
-@click.argument("reference", metavar="NAME@sha256:...", callback=parse_reference)
-@click.argument("alias", metavar="ALIAS", callback=parse_name)
+@click.argument("reference", metavar="NAME@sha256:...", callback=parse_reference, shell_complete=complete_reference)
+@click.argument("alias", metavar="ALIAS", callback=parse_name, shell_complete=complete_alias)
 @registry_option
 @unforget_option
 @actor_option

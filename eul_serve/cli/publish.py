@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from eul_serve.cli.complete import complete_name
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import (
     actor_option,
@@ -17,24 +16,38 @@ from eul_serve.cli.options import (
     registry_option,
     unforget_option,
 )
+from eul_serve.cli.progress import progress, total
 from eul_serve.cli.text import echo_json, size
+from eul_serve.errors import InputError
 from eul_serve.format import Bundle, read_bundle
 from eul_serve.registry import Published, Registry
-from eul_serve.registry.base import OnBytes
+from eul_serve.signing.directory import Signer
+
+_PATH = click.Path(path_type=Path)
 
 
 @click.command(
     epilog=examples(
         "eul publish build/layer --name poems",
         "eul publish build/fused --name poems --alias stable",
+        "eul publish build/fused --name poems --alias stable --sign key.pem",
         "eul publish build/fused --name poems --alias stable --dry-run",
     )
 )
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=_PATH)
 @registry_option
-@click.option("--name", callback=parse_name, required=True, help="Name to publish under.")
+@click.option("--name", callback=parse_name, required=True, shell_complete=complete_name, help="Name to publish under.")
 @click.option("--alias", callback=parse_name, help="Alias to move to the bundle, last of all.")
 @click.option("--with-statistics", is_flag=True, help="Publish the fusion statistics too; they nearly show the data.")
+@click.option("--sign", type=_PATH, metavar="FILE", help="Sign it with this private key (elliptic curve, PEM).")
+@click.option("--certificate", type=_PATH, metavar="FILE", help="X.509 certificate of the one who signs.")
+@click.option(
+    "--chain",
+    multiple=True,
+    type=_PATH,
+    metavar="FILE",
+    help="A certificate above it; may be given more than once.",
+)
 @unforget_option
 @actor_option
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
@@ -45,6 +58,9 @@ def command(
     name: str,
     alias: str | None,
     with_statistics: bool,
+    sign: Path | None,
+    certificate: Path | None,
+    chain: tuple[Path, ...],
     allow_unforget: str | None,
     actor: str | None,
     dry_run: bool,
@@ -54,10 +70,14 @@ def command(
 
     The last line printed is the reference NAME@sha256:..., which never means anything else.
 
+    A signature is stored before the alias moves, so that a server which asks for one never sees the bundle without it.
+
     An alias is not moved to a bundle that lacks a request which it covers now, unless --allow-unforget says why.
     """
     bundle = read_bundle(directory)
-    with _progress(bundle, shown=not (as_json or dry_run)) as on_bytes:
+    signatures = _signatures(bundle, sign, certificate, chain)
+    bytes_ = total(bundle.manifest, with_statistics=with_statistics)
+    with progress("publishing", bytes_, shown=not (as_json or dry_run)) as on_bytes:
         done = registry.publish(
             bundle,
             name,
@@ -67,6 +87,7 @@ def command(
             actor=actor,
             dry_run=dry_run,
             on_bytes=on_bytes,
+            signatures=signatures,
         )
     if as_json:
         echo_json(
@@ -78,6 +99,7 @@ def command(
                 "new": done.new,
                 "reference": done.reference,
                 "revision": done.revision,
+                "signatures": len(signatures),
             }
         )
     else:
@@ -86,24 +108,21 @@ def command(
 
 
 def _sentence(bundle: Bundle, done: Published, alias: str | None, *, dry_run: bool) -> str:
-    total = size(sum(entry.size for entry in bundle.manifest.files.values()))
+    words = size(total(bundle.manifest, with_statistics=False))
     would = "would be " if dry_run else ""
-    first = f"{would}published ({total})" if done.new else "already published"
+    first = f"{would}published ({words})" if done.new else "already published"
     if alias is None:
         return first
     return f"{first}; {done.name}:{alias} {f'{would}moved to it' if done.moved else 'points to it already'}"
 
 
-@contextmanager
-def _progress(bundle: Bundle, *, shown: bool) -> Iterator[OnBytes | None]:
-    if not (shown and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+def _signatures(bundle: Bundle, key: Path | None, certificate: Path | None, chain: tuple[Path, ...]) -> Sequence[bytes]:
+    if key is None:
+        if certificate or chain:
+            raise InputError("--certificate, --chain: there is nothing to sign with; add --sign FILE, the private key")
+        return ()
+    if chain and certificate is None:
+        raise InputError("--chain: expected --certificate FILE too, which the chain leads from")
+    from eul_serve.signing.bundle_signature import sign_bundle
 
-    entries = {**bundle.manifest.files, **bundle.manifest.artifacts}
-    columns = (TextColumn("publishing"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("publish", total=sum(entry.size for entry in entries.values()))
-        yield lambda count: progress.advance(task, count)
+    return (sign_bundle(bundle, Signer(private_key=key, certificate=certificate, chain=chain)),)

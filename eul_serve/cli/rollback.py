@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from eul_serve.cli.complete import complete_alias, complete_name
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import actor_option, json_option, parse_name, registry_option, unforget_option
 from eul_serve.cli.text import echo_json
@@ -16,8 +17,8 @@ from eul_serve.registry import Registry
         'eul rollback poems stable --allow-unforget "request r7 was withdrawn, ticket 4711"',
     )
 )
-@click.argument("name", metavar="NAME", callback=parse_name)
-@click.argument("alias", metavar="ALIAS", callback=parse_name)
+@click.argument("name", metavar="NAME", callback=parse_name, shell_complete=complete_name)
+@click.argument("alias", metavar="ALIAS", callback=parse_name, shell_complete=complete_alias)
 @registry_option
 @unforget_option
 @actor_option

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from eul_serve.cli.complete import complete_reference
 from eul_serve.cli.lazy import examples
-from eul_serve.cli.options import json_option, parse_registry
+from eul_serve.cli.options import REGISTRY_HELP, json_option, parse_registry
 from eul_serve.cli.text import echo_json
 from eul_serve.errors import InputError
 from eul_serve.format import Bundle, Reference, fingerprint, read_bundle
@@ -19,14 +20,14 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(epilog=examples("eul verify build/layer", "eul verify poems:stable --model build/base"))
-@click.argument("target", metavar="REF|DIR")
+@click.argument("target", metavar="REF|DIR", shell_complete=complete_reference)
 @click.option(
     "--registry",
     metavar="URL",
     callback=parse_registry,
     envvar="EUL_REGISTRY",
     show_envvar=True,
-    help="The registry, for a REF: a directory, or file:///DIRECTORY.",
+    help=REGISTRY_HELP,
 )
 @click.option(
     "--model",

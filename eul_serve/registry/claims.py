@@ -11,10 +11,11 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from eul_serve.errors import BusyError
+from eul_serve.errors import BundleFormatError, BusyError
+from eul_serve.format.config import parse_object
 from eul_serve.registry.store import Key, Store
 
 PUBLISH_SECONDS = 24 * 3600.0
@@ -63,8 +64,11 @@ class Claims:
             raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
 
     @contextmanager
-    def collecting(self) -> Iterator[Spared]:
+    def collecting(self, *, dry_run: bool = False) -> Iterator[Spared]:
         """Be a collector while the context lasts.
+
+        Args:
+            dry_run: Only look: nothing is said or removed, and no publisher waits.
 
         Yields:
             A function that returns what must be spared now; call it before every removal.
@@ -79,8 +83,8 @@ class Claims:
                 raise BusyError("the collection took too long for publishers to wait; run it again, it goes on")
             return claimed
 
-        with self._said(_COLLECTOR):
-            claimed = self._claimed()
+        with nullcontext() if dry_run else self._said(_COLLECTOR):
+            claimed = self._claimed(tidy=not dry_run)
             yield spared
 
     @contextmanager
@@ -93,18 +97,30 @@ class Claims:
             self._store.remove(key)
 
     def _collecting(self) -> bool:
-        return any(words.get("collector") for _, words in self._live(COLLECT_SECONDS))
+        return any(words.get("collector") for words in self._live(COLLECT_SECONDS, tidy=True))
 
-    def _claimed(self) -> frozenset[str]:
-        return frozenset(digest for _, words in self._live(PUBLISH_SECONDS) for digest in words.get("digests", ()))
+    def _claimed(self, *, tidy: bool) -> frozenset[str]:
+        found = (words.get("digests", ()) for words in self._live(PUBLISH_SECONDS, tidy=tidy))
+        return frozenset(digest for digests in found for digest in digests)
 
-    def _live(self, seconds: float) -> Iterator[tuple[Key, dict[str, Any]]]:
+    def _live(self, seconds: float, *, tidy: bool) -> Iterator[dict[str, Any]]:
         for name in self._store.list(_KEY):
             key = (_KEY, name)
             age, data = self._store.age(key), self._store.read(key)
             if age is None or data is None:
                 continue  # its client has just ended
             if age > PUBLISH_SECONDS:
-                self._store.remove(key)
+                if tidy:
+                    self._store.remove(key)
             elif age <= seconds:
-                yield key, json.loads(data)
+                yield self._words(key, data)
+
+    def _words(self, key: Key, data: bytes) -> dict[str, Any]:
+        try:
+            words = parse_object(data, "/".join(key))
+            return {**words, "digests": [str(digest) for digest in words.get("digests", ())]}
+        except (BundleFormatError, TypeError) as error:
+            # Whoever wrote it may be at work, so nobody may pass it by before it is old.
+            raise BundleFormatError(
+                f"{self._store.url}: {'/'.join(key)} is no claim; where nobody publishes or collects, remove it"
+            ) from error

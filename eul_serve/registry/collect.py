@@ -5,19 +5,23 @@ A collection never races a publisher (`claims`), and says before it removes. Wha
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from eul_serve.errors import RefusedError
 from eul_serve.format import Manifest
 from eul_serve.registry.claims import Spared
-from eul_serve.registry.orders import Standing
+from eul_serve.registry.needs import Needs
 from eul_serve.registry.reader import manifest_key
 from eul_serve.registry.stored import StoredRegistry
 
 ORPHAN_SECONDS = 24 * 3600.0
 """How long the blobs of a publication that was cut off are kept, so that it may go on."""
+KEEP_DAYS = 30.0
+"""How many days a revision stays after it was published, or was last behind an alias."""
+_THREADS = 8
+"""Questions to a store that are on their way at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Found:
     manifest: Manifest
     """Its manifest."""
     reason: str | None
-    """Why it stays: aliased, held, served or published lately, claimed; None where it may go."""
+    """Why it stays: aliased, held, claimed, published or behind an alias lately; None where it may go."""
 
     @property
     def reference(self) -> str:
@@ -52,7 +56,7 @@ class Collection:
 class Collector:
     """Collects one registry."""
 
-    def __init__(self, registry: StoredRegistry, keep_days: float = 30.0, actor: str | None = None) -> None:
+    def __init__(self, registry: StoredRegistry, keep_days: float = KEEP_DAYS, actor: str | None = None) -> None:
         """Take a registry.
 
         Args:
@@ -61,12 +65,13 @@ class Collector:
             actor: Who collects; recorded.
         """
         self._registry, self._keep_days, self._actor = registry, keep_days, actor
+        self._known: dict[tuple[str, str], Manifest] = {}
 
     def collect(self, *, dry_run: bool = False) -> Collection:
         """Remove what nobody needs.
 
         Args:
-            dry_run: Only say what would go.
+            dry_run: Only say what would go; writes nothing.
 
         Returns:
             What went.
@@ -74,8 +79,17 @@ class Collector:
         Raises:
             BundleFormatError: A manifest or an alias is damaged, so nobody can say what it needs; repair it first.
         """
-        with self._registry.claims.collecting() as spared:
-            found = list(self._revisions(spared))
+        self._read_ahead()
+        with self._registry.claims.collecting(dry_run=dry_run) as spared:
+            found = self._all()
+            needs = Needs(self._registry, (one.name for one in found), spared())
+
+            def judged(one: Found) -> Found:
+                reason = needs.now(one.name, one.manifest) or needs.lately(one.name, one.manifest, self._keep_days)
+                return replace(one, reason=reason)
+
+            with ThreadPoolExecutor(_THREADS, "eul-collect") as pool:
+                found = list(pool.map(judged, found))
             return self._remove(found, spared, dry_run)
 
     def delete_request(self, request: str, reason: str, *, dry_run: bool = False) -> Collection:
@@ -84,7 +98,7 @@ class Collector:
         Args:
             request: Id of the request.
             reason: Why; recorded.
-            dry_run: Only say what would go.
+            dry_run: Only say what would go; writes nothing.
 
         Returns:
             What went; `kept` has nothing.
@@ -92,40 +106,26 @@ class Collector:
         Raises:
             RefusedError: A revision that covers it is behind an alias, held or being published; names each.
         """
-        with self._registry.claims.collecting() as spared:
+        self._read_ahead()
+        with self._registry.claims.collecting(dry_run=dry_run) as spared:
             covering = [one for one in self._all() if request in one.manifest.request_ids]
-            standing = self._registry.standing()
-            self._check_free(request, covering, standing, spared())
+            _check_free(request, covering, Needs(self._registry, (one.name for one in covering), spared()))
             if not dry_run:
                 for one in covering:
                     self._registry.order("delete", one.manifest.revision, reason, self._actor)
             return self._remove(covering, spared, dry_run)
 
-    def _check_free(self, request: str, covering: Iterable[Found], standing: Standing, claimed: frozenset[str]) -> None:
-        ways = {"aliased": "move the alias", "held": "`eul hold --release` it", "claimed": "wait until it is published"}
-        stuck = []
-        for one in covering:
-            reason = self._needed(one.name, one.manifest, standing, claimed)
-            if reason is not None:
-                stuck.append(f"{one.reference} is {reason} ({ways[reason.split()[0]]})")
-        if stuck:
-            raise RefusedError(f"request {request!r} cannot be deleted: {'; '.join(stuck)}; nothing was removed")
-
     def _remove(self, found: list[Found], spared: Spared, dry_run: bool) -> Collection:
         going = [one for one in found if one.reason is None]
-        gone = {(one.name, one.manifest.revision) for one in going}
+        unnamed = [blob for blob in self._unnamed(going) if blob[1] not in spared()]
         for one in going if not dry_run else ():
             spared()
             self._remove_revision(one)
-        blobs = 0
-        for name, digest in list(self._unnamed(gone)):
-            if digest in spared():
-                continue
-            blobs += 1
-            if not dry_run:
-                self._registry.store.drop(name, digest)
+        for name, digest in unnamed if not dry_run else ():
+            spared()
+            self._registry.store.drop(name, digest)
         kept = tuple(one for one in found if one.reason is not None)
-        return Collection(removed=tuple(going), kept=kept, blobs=blobs)
+        return Collection(removed=tuple(going), kept=kept, blobs=len(unnamed))
 
     def _remove_revision(self, one: Found) -> None:
         revision, store = one.manifest.revision, self._registry.store
@@ -135,44 +135,40 @@ class Collector:
             store.remove((*folder, signature))
         store.remove(manifest_key(one.name, revision))
 
-    def _unnamed(self, gone: set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    def _unnamed(self, going: Iterable[Found]) -> Iterator[tuple[str, str]]:
         """Yield the blobs that no revision but those that go names."""
-        named, going, names = set(), set(), self._registry.store.list("names")
-        for one in self._all():
-            digests = {entry.sha256 for entry in (*one.manifest.files.values(), *one.manifest.artifacts.values())}
-            into = going if (one.name, one.manifest.revision) in gone else named
-            into |= {(place, digest) for digest in digests for place in ("", one.name)}
-        for name, digest, age in self._registry.store.blobs(names):
-            if (name, digest) not in named and ((name, digest) in going or age > ORPHAN_SECONDS):
+        gone = {(one.name, one.manifest.revision) for one in going}
+        named: set[tuple[str, str]] = set()
+        leaving: set[tuple[str, str]] = set()
+        # All that was ever seen counts as there: where a share vanishes for a moment, nothing of it may go.
+        for (name, revision), manifest in self._known.items():
+            digests = {entry.sha256 for entry in (*manifest.files.values(), *manifest.artifacts.values())}
+            into = leaving if (name, revision) in gone else named
+            into |= {(place, digest) for digest in digests for place in ("", name)}
+        for name, digest, age in self._registry.store.blobs(self._registry.store.list("names")):
+            if (name, digest) not in named and ((name, digest) in leaving or age > ORPHAN_SECONDS):
                 yield name, digest
 
-    def _all(self) -> Iterator[Found]:
-        for name in self._registry.names():
-            for revision in self._registry.revisions(name):
-                yield Found(name=name, manifest=self._registry.manifest(name, revision), reason=None)
+    def _read_ahead(self) -> None:
+        """Read every manifest before publishers have to wait."""
+        self._known.clear()
+        self._all()
 
-    def _revisions(self, spared: Spared) -> Iterator[Found]:
-        standing, claimed = self._registry.standing(), spared()
-        for one in self._all():
-            reason = self._needed(one.name, one.manifest, standing, claimed) or self._lately(one.name, one.manifest)
-            yield Found(name=one.name, manifest=one.manifest, reason=reason)
+    def _all(self) -> list[Found]:
+        """Return all revisions that are there; what was read once is not read again."""
+        there = [(name, revision) for name in self._registry.names() for revision in self._registry.revisions(name)]
+        new = [pair for pair in there if pair not in self._known]
+        with ThreadPoolExecutor(_THREADS, "eul-collect") as pool:
+            self._known |= zip(new, pool.map(lambda pair: self._registry.manifest(*pair), new), strict=True)
+        return [Found(name=name, manifest=self._known[name, revision], reason=None) for name, revision in there]
 
-    def _needed(self, name: str, manifest: Manifest, standing: Standing, claimed: frozenset[str]) -> str | None:
-        for alias, state in self._registry.aliases(name).items():
-            if state.revision == manifest.revision:
-                return f"aliased by {name}:{alias}"
-        if order := standing.held.get(manifest.revision):
-            return f"held since {order.at}: {order.reason}"
-        return "claimed by a publication under way" if manifest.revision in claimed else None
 
-    def _lately(self, name: str, manifest: Manifest) -> str | None:
-        age = self._registry.store.age(manifest_key(name, manifest.revision))
-        if age is None or age < self._keep_days * 86400:
-            return f"published less than {self._keep_days:g} days ago"
-        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=self._keep_days)
-        for alias, state in self._registry.aliases(name).items():
-            ends = [move.at for move in state.history[1:]]
-            for move, end in zip(state.history, ends, strict=False):
-                if move.revision == manifest.revision and datetime.datetime.fromisoformat(end) > since:
-                    return f"behind {name}:{alias} less than {self._keep_days:g} days ago"
-        return None
+def _check_free(request: str, covering: Iterable[Found], needs: Needs) -> None:
+    ways = {"aliased": "move the alias", "held": "`eul hold --release` it", "claimed": "wait until it is published"}
+    stuck = []
+    for one in covering:
+        reason = needs.now(one.name, one.manifest)
+        if reason is not None:
+            stuck.append(f"{one.reference} is {reason} ({ways[reason.split()[0]]})")
+    if stuck:
+        raise RefusedError(f"request {request!r} cannot be deleted: {'; '.join(stuck)}; nothing was removed")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from eul_serve.audit.chain import Entry
@@ -50,6 +51,29 @@ class ActLog:
         """Yield all entries, oldest first; BundleFormatError where the past was changed."""
         yield from Chain(self._store, "log", *_KEY).entries()
 
+    def tail(self, count: int) -> tuple[Entry, ...]:
+        """Return the last entries, oldest first, without reading those before.
+
+        Args:
+            count: How many, at most.
+
+        Returns:
+            The entries.
+
+        Raises:
+            BundleFormatError: One of them was changed, or does not follow the one before.
+        """
+        with self._lock:
+            end = self._end()
+            found = (
+                [self._parsed(number) for number in range(max(1, end.number - count + 1), end.number)] if end else []
+            )
+        entries = [*found, *([end] if end else [])][-count:] if count else []
+        for before, entry in pairwise(entries):
+            if (entry.number, entry.before) != (before.number + 1, before.digest):
+                raise self._changed(entry.number)
+        return tuple(entries)
+
     def _end(self) -> Entry | None:
         """Return the last entry: entries are numbered without a gap, so its number is found by halving."""
         known, step = self._last.number if self._last else 0, 1
@@ -69,5 +93,8 @@ class ActLog:
             return self._last
         entry = Entry.from_line(self._read(number) or b"")
         if entry is None:
-            raise BundleFormatError(f"{self._store.url}: entry {number} of its log was changed; restore it from a copy")
+            raise self._changed(number)
         return entry
+
+    def _changed(self, number: int) -> BundleFormatError:
+        return BundleFormatError(f"{self._store.url}: entry {number} of its log was changed; restore it from a copy")

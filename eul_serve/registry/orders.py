@@ -90,6 +90,10 @@ class Orders:
         """Return what stands now; BundleFormatError where an order was changed."""
         return self._standing(self._chain.entries())
 
+    def given(self) -> tuple[Order, ...]:
+        """Return all orders, oldest first; BundleFormatError where one was changed."""
+        return tuple(map(_order, self._chain.entries()))
+
     def give(self, act: OrderAct, digest: str, reason: str, actor: str | None) -> bool:
         """Order something.
 

@@ -9,6 +9,7 @@ not come about; never half a revision.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from eul_serve.errors import BundleFormatError, EulError, InputError
@@ -62,6 +63,7 @@ class StoredRegistry(Reader):
         if not dry_run:
             self.mark.make()
             with self.claims.claimed([bundle.revision, *(entry.sha256 for entry in files.values())]):
+                self.orders.standing().check_usable(name, bundle.revision)  # a collector may just have deleted it
                 self._put_all(bundle, name, files, on_bytes)
                 self._reveal(bundle, name, actor)
                 for signature in signatures:
@@ -76,6 +78,7 @@ class StoredRegistry(Reader):
         """Move an alias to a published revision; return whether it pointed elsewhere before."""
         _check_target(name, alias)
         why = Why(act="promote", actor=actor, reason=allow_unforget)
+        self.mark.check()  # a claim must not be the first thing in a directory
         with self.claims.claimed([check_digest(revision)]):
             manifest = self.manifest(name, revision)
             self.orders.standing().check_usable(f"{name}:{alias}", revision)
@@ -96,7 +99,9 @@ class StoredRegistry(Reader):
     def order(self, act: OrderAct, digest: str, reason: str, actor: str | None = None) -> bool:
         """Hold, ban or delete a revision, or ban a signer; or end that. Return whether it changed what stands."""
         self.mark.check()
-        return self.orders.give(act, digest, reason, actor)
+        # A collector that is at work has read its orders: a hold counts from its end.
+        with self.claims.claimed([digest]) if act == "hold" else nullcontext():
+            return self.orders.give(act, digest, reason, actor)
 
     def _has(self, name: str, revision: str) -> bool:
         try:

@@ -1,0 +1,108 @@
+"""`eul diff`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from eul_serve.cli.complete import complete_reference
+from eul_serve.cli.lazy import examples
+from eul_serve.cli.options import json_option, parse_reference, registry_option
+from eul_serve.cli.text import echo_json, echo_table, size
+from eul_serve.format import BundleConfig, FileEntry, Manifest, Reference
+from eul_serve.format.bundle import CONFIG_FILE
+from eul_serve.plain import plain
+from eul_serve.registry import Registry
+
+
+@click.command(epilog=examples("eul diff poems:stable poems:canary", "eul diff poems@sha256:... poems --json"))
+@click.argument("first", metavar="A", callback=parse_reference, shell_complete=complete_reference)
+@click.argument("second", metavar="B", callback=parse_reference, shell_complete=complete_reference)
+@registry_option
+@json_option
+def command(first: Reference, second: Reference, registry: Registry, as_json: bool) -> None:
+    """Show what the bundle B forgets that A does not, and the other way round, and what else differs.
+
+    A and B are NAME (its alias `stable`), NAME:ALIAS or NAME@sha256:... To move an alias from A to B is refused where A
+    forgets a request that B does not.
+    """
+    one, two = (_facts(registry, reference) for reference in (first, second))
+    found = {"a": one["reference"], "b": two["reference"], **_requests(one["manifest"], two["manifest"])}
+    found["differ"] = {
+        key: {"a": one["plain"][key], "b": two["plain"][key]}
+        for key in one["plain"]
+        if one["plain"][key] != two["plain"][key]
+    }
+    found["files"] = _files(one["manifest"], two["manifest"])
+    if as_json:
+        echo_json(found)
+    else:
+        _echo(found)
+
+
+def _facts(registry: Registry, reference: Reference) -> dict[str, Any]:
+    revision = registry.resolve(reference)
+    manifest = registry.manifest(reference.name, revision)
+    config = BundleConfig.from_bytes(registry.read_file(reference.name, revision, CONFIG_FILE))
+    compared = {
+        "architecture": manifest.base.architecture,
+        "base": manifest.base.fingerprint,
+        "parents": list(manifest.parents),
+        "rank": config.rank,
+        "training_dtype": manifest.training_dtype,
+    }
+    return {"manifest": manifest, "plain": compared, "reference": f"{reference.name}@{revision}"}
+
+
+def _requests(one: Manifest, two: Manifest) -> dict[str, list[str]]:
+    data = [{request.id: request.data for request in manifest.requests} for manifest in (one, two)]
+    both = one.request_ids & two.request_ids
+    return {
+        "both_forget": sorted(both),
+        "changed_requests": sorted(name for name in both if data[0][name] != data[1][name]),
+        "only_a_forgets": sorted(one.request_ids - two.request_ids),
+        "only_b_forgets": sorted(two.request_ids - one.request_ids),
+    }
+
+
+def _files(one: Manifest, two: Manifest) -> dict[str, dict[str, Any]]:
+    ours, theirs = ({**manifest.files, **manifest.artifacts} for manifest in (one, two))
+    names = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+    return {name: {"a": _entry(ours, name), "b": _entry(theirs, name)} for name in names}
+
+
+def _entry(entries: Mapping[str, FileEntry], name: str) -> dict[str, Any] | None:
+    entry = entries.get(name)
+    return None if entry is None else {"sha256": entry.sha256, "size": entry.size}
+
+
+def _echo(found: Mapping[str, Any]) -> None:
+    rows = [("bundle", found["a"], found["b"])]
+    rows.append(("only it forgets", _words(found["only_a_forgets"]), _words(found["only_b_forgets"])))
+    rows += [(key.replace("_", " "), _words(pair["a"]), _words(pair["b"])) for key, pair in found["differ"].items()]
+    rows += [(f"file {name}", _file(pair["a"]), _file(pair["b"])) for name, pair in found["files"].items()]
+    echo_table(("", "A", "B"), rows)
+    if found["changed_requests"]:
+        click.echo(plain(f"forgotten by both, with other rows: {', '.join(found['changed_requests'])}"))
+    click.echo(_verdict(found))
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    if found["a"].partition("@")[2] == found["b"].partition("@")[2]:
+        return "they are the same revision"
+    if dropped := found["only_a_forgets"]:
+        return f"an alias does not move from A to B without --allow-unforget: {', '.join(dropped)} would come back"
+    return "an alias may move from A to B: B forgets all that A forgets"
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(value) or "none"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _file(entry: Mapping[str, Any] | None) -> str:
+    return "none" if entry is None else f"{size(entry['size'])} {entry['sha256']}"
