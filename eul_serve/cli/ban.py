@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Ban the revision that REF means now: nobody may serve it, publish it or move an alias to it.
 
-    Servers see a ban at their next look at the registry. NAME@sha256:... may be banned before it is published, and a ban
-    is of the revision, under every name. With --signer, no signature of that key is believed any more.
+    Servers see a ban at their next look at the registry. NAME@sha256:... may be banned before it is published. A ban is
+    of the revision, under every name. With --signer, no signature of that key is believed any more.
     """
     if (reference is None) == (signer is None):
         raise InputError("expected a REF or --signer FINGERPRINT; give one of the two")

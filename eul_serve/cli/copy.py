@@ -56,8 +56,8 @@ def command(
 ) -> None:
     """Copy the bundle that REF means now to another registry, with its signatures; copying again changes nothing.
 
-    Every byte is checked on the way. A banned revision is not copied. There an alias is not moved to a bundle that lacks
-    a request which it covers, unless --allow-unforget says why. Holds and bans stay behind.
+    Every byte is checked on the way. A banned revision is not copied. An alias there is not moved to a bundle that
+    lacks a request which it covers, unless --allow-unforget says why. Holds and bans stay behind.
     """
     revision = registry.resolve(reference)
     registry.standing().check_usable(str(reference), revision)

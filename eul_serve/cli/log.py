@@ -32,10 +32,11 @@ MAX_ENTRIES = 1_000_000
 def command(registry: StoredRegistry, number: int, check: bool, as_json: bool) -> None:
     """Show what was done in a registry: who, what, when and why, the last act at the end.
 
-    An act is logged before it is seen, so an entry may tell of a move whose process was killed in between. With --check,
-    the log, the orders and all aliases are read: each record must follow the one before, and every move, order and
-    revision must be in the log. What was cut off at the log's end leaves no trace in it: keep the digest of its last
-    entry elsewhere.
+    An act is logged before it is seen, so an entry may tell of a move whose process was killed in between.
+
+    With --check, the log, the orders and all aliases are read: each record must follow the one before, and every move,
+    order and revision must be in the log. A whole end of everything that was cut off leaves no trace: keep the digest
+    of the log's last entry elsewhere.
     """
     registry.mark.check()
     checked = check_chains(registry) if check else None

@@ -26,7 +26,8 @@ MAX_PASSWORD = 1 << 16
 def command(host: str, username: str | None, password_stdin: bool, as_json: bool) -> None:
     """Keep the credentials of an OCI registry where `docker login` and `oras login` keep them.
 
-    That is `config.json` in DOCKER_CONFIG, or in `.docker` of your home directory: readable by you alone, and not encrypted.
+    That is `config.json` in DOCKER_CONFIG, or in `.docker` of your home directory: for your eyes alone, not encrypted.
+
     The password is asked for, or read with --password-stdin; it is never an argument, as others can read those. Whether
     the registry accepts it shows at the first `eul publish` or `eul pull`.
     """

@@ -33,7 +33,7 @@ from eul_serve.registry.disk import disk_errors
 def command(reference: Reference, directory: Path, registry: Registry, with_statistics: bool, as_json: bool) -> None:
     """Write the bundle that REF means now to DIR, which must be new, with every byte checked.
 
-    DIR appears whole or not at all. It is what `eul publish` takes, and what a repository of the Hugging Face Hub holds.
+    DIR appears whole or not at all. It is what `eul publish` takes, and in the layout of a Hugging Face repository.
     """
     if os.path.lexists(directory):
         raise InputError(f"directory {str(directory)!r}: there is one already; name a new one")

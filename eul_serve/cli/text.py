@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from eul_serve.plain import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, so that no digest is broken."""
@@ -30,7 +34,6 @@ def echo_json(data: object) -> None:
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; cells are never cut, so that they can be copied."""
     # Imported here, as it takes longer than all that a command without a table does.
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -39,5 +42,11 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else MIN_WIDTH, highlight=False)
-    console.print(table)
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """Return a console on the standard output, wide enough for digests where that is no terminal."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else MIN_WIDTH, highlight=False)

@@ -26,7 +26,10 @@ def test_the_options_of_a_section_are_those_of_the_command(name: str) -> None:
     command = group.get_command(click.Context(group), name)
     assert command is not None
     real = {
-        word for parameter in command.params for word in parameter.opts + parameter.secondary_opts if word[0] == "-"
+        word
+        for parameter in command.params
+        for word in parameter.opts + parameter.secondary_opts
+        if word.startswith("--")
     }
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", SECTIONS[name]))
     assert written == real

@@ -23,7 +23,10 @@ from eul_serve.format import Bundle
 
 PlainBundle = Callable[..., Bundle]
 EUL = [sys.executable, "-c", "from eul_serve.cli.main import main; main()"]
-REGISTRY_COMMANDS = ("publish", "list", "show", "verify", "promote", "rollback", "token")
+REGISTRY_COMMANDS = (
+    *("publish", "list", "show", "verify", "diff", "promote", "rollback", "hold", "ban", "gc", "pull", "copy", "login"),
+    *("log", "token"),
+)
 
 
 @pytest.fixture
@@ -122,7 +125,9 @@ def test_registry_commands_import_neither_torch_nor_grpc_nor_vllm(tmp_path: Path
 import sys
 from eul_serve.cli.main import group
 for words in (["--help"], ["publish", {bundle!r}, "--name", "poems", "--alias", "stable"], ["list"], ["show", "poems"],
-              ["verify", "poems"], ["promote", "poems:stable", "next"], ["token"]):
+              ["verify", "poems"], ["promote", "poems:stable", "next"], ["diff", "poems", "poems:next"],
+              ["hold", "poems", "--reason", "x"], ["gc"], ["pull", "poems", {place!r} + "-pulled"],
+              ["copy", "poems", "--to", {place!r} + "-copied"], ["log", "--check"], ["token"]):
     needs = ["--registry", {place!r}] if words[0] not in ("--help", "token") else []
     try:
         group.main([*words, *needs], prog_name="eul")
@@ -153,15 +158,12 @@ def test_an_interrupt_leaves_with_130(tmp_path: Path) -> None:
     (tmp_path / "registry" / "locks").mkdir(parents=True)
     # A shell that starts the tests in the background has them ignore interrupts, and children inherit that.
     script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    script += "from eul_serve.cli.main import group; import eul_serve.cli.rollback; print(1, flush=True); "
+    script += "from eul_serve.cli.main import group; import eul_serve.cli.ban; print(1, flush=True); "
     script += "group.main(sys.argv[1:])"
     (tmp_path / "registry" / "registry.json").write_text('{"layout":2}')
-    revisions = tmp_path / "registry" / "names" / "poems" / "revisions"
-    revisions.mkdir(parents=True)
-    (revisions / f"{'0' * 64}.json").write_text("{}")
     with open(tmp_path / "registry" / "locks" / "writers", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        words = ["rollback", "poems", "stable", "--registry", str(tmp_path / "registry")]
+        words = ["ban", f"poems@sha256:{'0' * 64}", "--reason", "a test", "--registry", str(tmp_path / "registry")]
         process = subprocess.Popen(
             [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

@@ -64,6 +64,7 @@ def test_publish_as_json_is_one_document(eul: Eul, plain_bundle: PlainBundle) ->
         "new": True,
         "reference": f"poems@{bundle.revision}",
         "revision": bundle.revision,
+        "signatures": 0,
     }
 
 
@@ -80,10 +81,10 @@ def test_list_shows_names_aliases_and_what_is_forgotten(eul: Eul, plain_bundle: 
     eul("publish", two.path, "--name", "prose")
     rows = _json(eul("list", "--json"))["bundles"]
     assert rows == [
-        {"aliases": ["stable"], "name": "poems", "reference": f"poems@{one.revision}", "requests": ["r1"],
-         "revision": one.revision},
-        {"aliases": [], "name": "prose", "reference": f"prose@{two.revision}", "requests": ["r1", "r2"],
-         "revision": two.revision},
+        {"aliases": ["stable"], "banned": False, "held": False, "name": "poems", "reference": f"poems@{one.revision}",
+         "requests": ["r1"], "revision": one.revision},
+        {"aliases": [], "banned": False, "held": False, "name": "prose", "reference": f"prose@{two.revision}",
+         "requests": ["r1", "r2"], "revision": two.revision},
     ]  # fmt: skip
     lines = eul("list").stdout.splitlines()
     assert lines[1].split() == [f"poems@{one.revision}", "stable", "r1"]
@@ -93,7 +94,7 @@ def test_list_shows_names_aliases_and_what_is_forgotten(eul: Eul, plain_bundle: 
 
 def test_list_of_an_empty_registry_says_what_to_do(eul: Eul, tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
-    (tmp_path / "registry" / "registry.json").write_text('{"layout":1}')
+    (tmp_path / "registry" / "registry.json").write_text('{"layout":2}')
     assert "eul publish" in eul("list").stdout
     assert _json(eul("list", "--json")) == {"bundles": []}
 
@@ -121,9 +122,9 @@ def test_a_composite_is_shown_with_both_of_its_parts(eul: Eul, tmp_path: Path, p
     composite = plain_composite(bundle, tmp_path / "composite")
     eul("publish", composite.path, "--name", "acme", "--alias", "stable")
     card = eul("show", "acme").stdout
-    assert f"made of     {bundle.revision}" in card
+    assert f"Made of\nacme@{composite.revision}\n└── {bundle.revision}  not published here" in card
     assert f"fine-tune   {composite.manifest.settings['composite']['fine_tune']}" in card
-    assert "fused from" not in card
+    assert "Fused from" not in card
 
 
 def test_canaries_are_counted_and_never_shown(eul: Eul, plain_bundle: PlainBundle) -> None:
