@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from eul_serve.cli.docker_config import check_host, config_path, store_login
@@ -44,8 +46,9 @@ def command(host: str, username: str | None, password_stdin: bool, as_json: bool
 
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
-        return str(click.prompt("Password or token", hide_input=True, err=True))
-    text = click.get_text_stream("stdin").read(MAX_PASSWORD + 1)
+        asked: str = click.prompt("Password or token", hide_input=True, err=True)
+        return asked
+    text = sys.stdin.read(MAX_PASSWORD + 1)
     if len(text) > MAX_PASSWORD:
         raise InputError(f"--password-stdin: expected at most {MAX_PASSWORD} characters; is it the right file?")
     return text.rstrip("\r\n")
