@@ -58,7 +58,7 @@ def command(registry: StoredRegistry, number: int, check: bool, as_json: bool) -
 
 
 def _document(entry: Entry) -> dict[str, Any]:
-    return {**entry.facts, "act": entry.act, "at": entry.at, "digest": entry.digest, "number": entry.number}
+    return {**entry.facts, "act": entry.act, "at": entry.at, "entry": entry.digest, "number": entry.number}
 
 
 def _cells(entry: Entry) -> tuple[str, str, str, str]:

@@ -21,19 +21,6 @@ PlainBundle = Callable[..., Bundle]
 Eul = Callable[..., Result]
 
 
-@pytest.fixture
-def eul(tmp_path: Path) -> Eul:
-    """Run `eul` against a registry of its own."""
-
-    def run(*words: str | Path, status: int = 0) -> Result:
-        variables = {"EUL_REGISTRY": str(tmp_path / "registry"), "EUL_ACTOR": "ann"}
-        result = CliRunner(env=variables).invoke(group, [str(word) for word in words])
-        assert result.exit_code == status, result.output
-        return result
-
-    return run
-
-
 def _last(result: Result) -> str:
     return result.stdout.splitlines()[-1]
 

@@ -181,7 +181,7 @@ def test_an_order_that_was_changed_or_is_unknown_stops_everything(
     good = path.read_bytes()
     path.write_bytes(good.replace(b"a reason", b"a season"))
     fresh = LocalRegistry(tmp_path / "registry")
-    with pytest.raises(BundleFormatError, match="orders/0000000001.json was changed"):
+    with pytest.raises(BundleFormatError, match=r"orders/0000000001\.json was changed"):
         fresh.standing()
     with pytest.raises(BundleFormatError):
         fresh.publish(plain_bundle(seed=3), "verse")
