@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from eul_serve.errors import InputError
+from eul_serve.errors import BundleFormatError, InputError
 from eul_serve.format.config import parse_object
 from eul_serve.registry.disk import disk_errors
 from eul_serve.whole import replace_whole
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         # An empty file is what some tools leave, and means the same as none.
         return parse_object(data, FILE) if data.strip() else {}
-    except ValueError as error:
+    except BundleFormatError as error:
         raise InputError(f"file {str(path)!r}: {error}; mend the file or move it away") from error
 
 

@@ -224,8 +224,12 @@ def signed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Signer]]:
 
 
 def test_publish_signs_before_the_alias_moves(
-    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle, signed: list[tuple[str, Signer]], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+    eul: Eul,
+    tmp_path: Path,
+    plain_bundle: PlainBundle,
+    signed: list[tuple[str, Signer]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bundle, key = plain_bundle(), tmp_path / "key.pem"
     key.write_text("a key")
     registry = LocalRegistry(tmp_path / "registry")
