@@ -1,4 +1,4 @@
-"""Who may sign what: slips are named, key files count by their bytes, and a strict policy lets nothing unsigned pass."""
+"""Who may sign what: slips are named, key files count by their bytes, and strict policies refuse what is unsigned."""
 
 from __future__ import annotations
 

@@ -402,7 +402,7 @@ def test_a_key_with_a_password_signs(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["rsa", "ed25519", "curve", "text", "public", "none", "folder"])
 def test_keys_of_another_kind_are_named(bundle: Bundle, place: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "key.pem"
-    make = {
+    make: dict[str, Callable[[], object]] = {
         "rsa": lambda: path.write_bytes(private_pem(rsa.generate_private_key(65537, 2048))),
         "ed25519": lambda: path.write_bytes(private_pem(ed25519.Ed25519PrivateKey.generate())),
         "curve": lambda: path.write_bytes(private_pem(ec.generate_private_key(ec.SECP256K1()))),
@@ -422,13 +422,27 @@ def test_keys_of_another_kind_are_named(bundle: Bundle, place: Path, tmp_path: P
             key_fingerprint(path)
 
 
-def test_trust_names_one_way_to_know_a_signer() -> None:
-    for settings_ in ({}, {"public_key": b"a", "certificates": b"b", "identity": "c"}):
-        with pytest.raises(InputError, match="give one of the two"):
-            TrustedSigner(name="ana", **settings_)  # type: ignore[arg-type]
-    for settings_ in ({"certificates": b"b"}, {"public_key": b"a", "identity": "c"}):
-        with pytest.raises(InputError, match="belong together"):
-            TrustedSigner(name="ana", **settings_)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("given_", "message"),
+    [
+        ({}, "give one of the two"),
+        ({"public_key": b"a", "certificates": b"b", "identity": "c"}, "give one of the two"),
+        ({"certificates": b"b"}, "belong together"),
+        ({"public_key": b"a", "identity": "c"}, "belong together"),
+    ],
+)
+def test_trust_names_one_way_to_know_a_signer(given_: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TrustedSigner(name="ana", **given_)
+
+
+@pytest.mark.parametrize("package", ["model_signing._signing.sign_sigstore_pb", "OpenSSL"])
+def test_a_package_that_is_not_there_is_named(
+    bundle: Bundle, place: Path, signature: bytes, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=r"signatures need the package .*: pip install 'eul-serve\[sign\]'"):
+        verify_bundle_signature(signature, bundle.manifest, [trusted(place, "ana")])
 
 
 def test_a_manifest_alone_is_enough(bundle: Bundle, place: Path, signature: bytes) -> None:
