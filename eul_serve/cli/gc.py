@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from eul_serve.cli.lazy import examples
-from eul_serve.cli.options import actor_option, json_option, parse_reason, stored_option
+from eul_serve.cli.options import actor_option, json_option, parse_reason, registry_option
 from eul_serve.cli.text import echo_json, echo_table
 from eul_serve.errors import InputError, NotFoundError
 from eul_serve.format import check_name
@@ -23,7 +23,7 @@ MAX_DAYS = 36_500
         'eul gc --request r7 --reason "its author withdrew consent to keep the layer, ticket 4711" --yes',
     )
 )
-@stored_option
+@registry_option
 @click.option(
     "--keep-days",
     type=click.IntRange(0, MAX_DAYS),

@@ -9,7 +9,7 @@ import click
 
 from eul_serve.audit.chain import Entry
 from eul_serve.cli.lazy import examples
-from eul_serve.cli.options import json_option, stored_option
+from eul_serve.cli.options import json_option, registry_option
 from eul_serve.cli.text import echo_json, echo_table
 from eul_serve.registry.check import check_chains
 from eul_serve.registry.stored import StoredRegistry
@@ -18,7 +18,7 @@ MAX_ENTRIES = 1_000_000
 
 
 @click.command(epilog=examples("eul log", "eul log -n 100 --json", "eul log --check"))
-@stored_option
+@registry_option
 @click.option(
     "-n",
     "--number",

@@ -10,7 +10,7 @@ import click
 
 from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_name
-from eul_serve.registry import Registry, open_registry
+from eul_serve.registry import open_registry
 from eul_serve.registry.open import ALLOWED
 from eul_serve.registry.stored import StoredRegistry
 
@@ -18,7 +18,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 REGISTRY_HELP = f"The registry: {ALLOWED}."
 
 
-def parse_registry(_: click.Context, __: click.Parameter, value: str | None) -> Registry | None:
+def parse_registry(_: click.Context, __: click.Parameter, value: str | None) -> StoredRegistry | None:
     """Open the registry at a URL."""
     return None if value is None else open_registry(value)
 
@@ -33,13 +33,6 @@ def parse_name(_: click.Context, parameter: click.Parameter, value: str | None) 
     return None if value is None else check_name(value, "alias" if parameter.name == "alias" else "bundle")
 
 
-def parse_stored(_: click.Context, __: click.Parameter, value: str) -> StoredRegistry:
-    """Open the registry at a URL, for what only its store can tell or do."""
-    registry = open_registry(value)
-    assert isinstance(registry, StoredRegistry), f"{value!r}: every registry that can be opened is one on a store"
-    return registry
-
-
 def parse_reason(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Refuse a reason that says nothing."""
     if value is not None and not value.strip():
@@ -49,24 +42,15 @@ def parse_reason(_: click.Context, __: click.Parameter, value: str | None) -> st
 
 def registry_option(function: _F) -> _F:
     """Take the registry as `registry`."""
-    return _registry_option(parse_registry)(function)
-
-
-def stored_option(function: _F) -> _F:
-    """Take the registry as `registry`, with its store."""
-    return _registry_option(parse_stored)(function)
-
-
-def _registry_option(callback: Callable[[click.Context, click.Parameter, Any], Registry | None]) -> Callable[[_F], _F]:
     return click.option(
         "--registry",
         metavar="URL",
-        callback=callback,
+        callback=parse_registry,
         required=True,
         envvar="EUL_REGISTRY",
         show_envvar=True,
         help=REGISTRY_HELP,
-    )
+    )(function)
 
 
 def reason_option(function: _F) -> _F:

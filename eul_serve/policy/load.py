@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 from eul_serve.errors import InputError
 from eul_serve.format import Reference, check_digest, check_name
-from eul_serve.format.digest import digest_bytes
-from eul_serve.policy.canary_rules import CanaryRules, read_canaries
-from eul_serve.policy.jwt_rules import JwtRules, read_jwt
+from eul_serve.policy.canary_rules import read_canaries
+from eul_serve.policy.epoch import epoch_of
+from eul_serve.policy.jwt_rules import read_jwt
 from eul_serve.policy.policy import Admin, Policy
 from eul_serve.policy.quota import PRIORITIES, Quota
 from eul_serve.policy.rights import RIGHTS, Right
 from eul_serve.policy.section import Section
+from eul_serve.policy.signers import read_signers
 from eul_serve.policy.tenant import BASE, Base, Grant, TenantPolicy
+from eul_serve.policy.trust_rules import read_trust
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrent_requests")
@@ -29,7 +30,7 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
     """Read and check a policy.
 
     Args:
-        path: The policy, TOML.
+        path: The policy, TOML; files that it names are looked for beside it.
         tokens: A further file that holds nothing but tokens, TOML; None where there is none.
 
     Returns:
@@ -39,9 +40,7 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         InputError: A file is missing or not TOML, or a key or value is not allowed; names it.
     """
     file = Section.read(path, "policy")
-    file.allow("admins", "canaries", "derived_from", "jwt", "tenants")
-    derived, signed = _derived(file.section("derived_from")), read_jwt(file.section("jwt"))
-    canaries = read_canaries(file.section("canaries"))
+    file.allow("admins", "canaries", "derived_from", "jwt", "signers", "tenants", "trust")
     tenants: dict[str, TenantPolicy] = {}
     holders: dict[str, str] = {}
     for name, section in file.sections("tenants"):
@@ -52,15 +51,18 @@ def load_policy(path: Path, tokens: Path | None = None) -> Policy:
         _add_tokens(holders, Section.read(tokens, "tokens"), tenants)
     admins = {name: _admin(name, section) for name, section in file.sections("admins")}
     _check_holders(tenants, holders, admins, file)
-    return Policy(
+    policy = Policy(
         tenants=tenants,
         tokens=holders,
-        derived_from=derived,
-        jwt=signed,
+        derived_from=_derived(file.section("derived_from")),
+        jwt=read_jwt(file.section("jwt")),
         admins=admins,
-        canaries=canaries,
-        epoch=_epoch(tenants, holders, derived, signed, admins, canaries),
+        canaries=read_canaries(file.section("canaries")),
+        signers=read_signers(file, path.parent),
+        trust=read_trust(file.section("trust")),
+        epoch="",
     )
+    return replace(policy, epoch=epoch_of(policy))
 
 
 def _admin(name: str, section: Section) -> Admin:
@@ -164,43 +166,3 @@ def _check_hash(digest: str, section: Section) -> None:
         raise InputError(
             f"{section.where}: token: expected 64 hex digits, its sha256; `eul token` makes a token and its hash"
         )
-
-
-def _epoch(
-    tenants: Mapping[str, TenantPolicy],
-    holders: Mapping[str, str],
-    derived: Mapping[str, str],
-    signed: JwtRules | None,
-    admins: Mapping[str, Admin],
-    canaries: CanaryRules,
-) -> str:
-    content: dict[str, object] = {
-        "tenants": {tenant.name: _rules(tenant) for tenant in tenants.values()},
-        "tokens": dict(holders),
-    }
-    if derived:
-        content["derived_from"] = dict(derived)
-    if signed is not None:
-        content["jwt"] = asdict(signed)
-    if admins:
-        content["admins"] = {
-            name: {"certificates": sorted(admin.certificates), "tokens": sorted(admin.tokens)}
-            for name, admin in admins.items()
-        }
-    if canaries != CanaryRules():
-        content["canaries"] = asdict(canaries)
-    return digest_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
-
-
-def _rules(tenant: TenantPolicy) -> dict[str, object]:
-    """Return a tenant's rules in one fixed form; what was added to policies later, only where it is used."""
-    later: dict[str, object] = {} if tenant.quota == Quota() else {"quota": asdict(tenant.quota)}
-    if tenant.certificates:
-        later["certificates"] = sorted(tenant.certificates)
-    return {
-        "base": tenant.base,
-        "bundles": sorted({str(grant) for grant in tenant.bundles}),
-        "default": tenant.default_adapter or None,
-        "rights": sorted(tenant.rights),
-        **later,
-    }

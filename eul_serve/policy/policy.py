@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from eul_serve.errors import IdentityError
 from eul_serve.policy.canary_rules import CanaryRules
 from eul_serve.policy.jwt_rules import JwtRules
+from eul_serve.policy.signers import Signers
 from eul_serve.policy.tenant import TenantPolicy
+from eul_serve.policy.trust_rules import TrustRules
 
 ANONYMOUS = "no bearer token; send `authorization: Bearer TOKEN`; `eul` takes it from EUL_TOKEN or --token-file"
 UNKNOWN_CALLER = "unknown bearer token; ask your administrator for a new one"
@@ -42,6 +44,10 @@ class Policy:
     """Who may use the admin service, by name."""
     canaries: CanaryRules = field(default_factory=CanaryRules)
     """What serves where canaries fail."""
+    signers: Signers = field(default_factory=Signers)
+    """Who may sign which bundles."""
+    trust: TrustRules = field(default_factory=TrustRules)
+    """What is done with bundles that nobody signed."""
     epoch: str
     """Digest of the content, `sha256:<hex>`: the same for the same rules, however they are written."""
 

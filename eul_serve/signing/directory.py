@@ -5,23 +5,19 @@ Other tools read it: `model_signing verify key DIR --signature FILE --public_key
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eul_serve.errors import CapacityError, InputError, RefusedError
+from eul_serve.errors import CapacityError, InputError
+from eul_serve.signing.envelope import MAX_SIGNATURE, check_form, installed, refusing, words
 
 if TYPE_CHECKING:
     from model_signing.hashing import Config as HashingConfig
 
-MAX_SIGNATURE = 1 << 20
-"""Most bytes of a signature file."""
-BASE64 = ("payload", "sig", "rawBytes")
-"""Fields of a Sigstore bundle that hold bytes."""
+BAD_KEY = (OSError, ValueError, TypeError, AttributeError)
+"""What model-signing raises over a file that is no elliptic-curve key; AttributeError over a key of another kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +47,11 @@ class Signer:
     chain: tuple[Path, ...] = ()
     """Files of the certificates above it."""
 
+    @property
+    def secret(self) -> bytes | None:
+        """The password as model-signing takes it: it asks for a text and can use bytes alone."""
+        return self.password.encode() if self.password else None
+
 
 def sign_directory(folder: Path, signature: Path, signer: Signer) -> None:
     """Sign all files of a directory.
@@ -64,7 +65,7 @@ def sign_directory(folder: Path, signature: Path, signer: Signer) -> None:
         InputError: The key or a certificate cannot be used.
         CapacityError: The signature cannot be written.
     """
-    with _installed():
+    with installed():
         from model_signing import signing
     key = signer.private_key
     config = signing.Config().set_hashing_config(_hashing())
@@ -74,10 +75,10 @@ def sign_directory(folder: Path, signature: Path, signer: Signer) -> None:
                 private_key=key, signing_certificate=signer.certificate, certificate_chain=signer.chain
             )
         else:
-            config.use_elliptic_key_signer(private_key=key, password=signer.password)
-    except (OSError, ValueError, TypeError) as error:
+            config.use_elliptic_key_signer(private_key=key, password=signer.secret)
+    except BAD_KEY as error:
         raise InputError(
-            f"--key {str(key)!r}: expected an elliptic-curve private key in PEM, found: {error}"
+            f"--key {str(key)!r}: expected an elliptic-curve private key in PEM, found: {words(error):.300}"
         ) from error
     try:
         config.sign(folder, signature)
@@ -97,7 +98,7 @@ def verify_directory(folder: Path, signature: Path, trust: Trust) -> None:
         InputError: The signature, key or certificate cannot be read.
         RefusedError: The signature is not of that signer, or a file differs, is missing or is one too many.
     """
-    with _installed():
+    with installed():
         from model_signing import verifying
     if not signature.is_file() or signature.stat().st_size > MAX_SIGNATURE:
         raise InputError(f"signature {str(signature)!r}: expected a file of at most 1 MiB; is it the right one?")
@@ -107,42 +108,11 @@ def verify_directory(folder: Path, signature: Path, trust: Trust) -> None:
             config.use_elliptic_key_verifier(public_key=trust.public_key)
         else:
             config.use_certificate_verifier(certificate_chain=trust.certificates)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--public-key {str(trust.public_key)!r}: cannot be used: {error}") from error
-    with _refusing(folder):
-        _check_form(json.loads(signature.read_bytes()))
+    except BAD_KEY as error:
+        raise InputError(f"--public-key {str(trust.public_key)!r}: cannot be used: {words(error):.300}") from error
+    with refusing(repr(str(folder))):
+        check_form(json.loads(signature.read_bytes()))
         config.verify(folder, signature)
-
-
-def _check_form(part: object, name: str = "") -> None:
-    """Refuse base64 with bits that its decoder drops: no two files are the same signature."""
-    if isinstance(part, dict):
-        for key, inner in part.items():
-            _check_form(inner, key)
-    elif isinstance(part, list):
-        for inner in part:
-            _check_form(inner, name)
-    elif name in BASE64 and isinstance(part, str) and base64.b64encode(base64.b64decode(part)).decode() != part:
-        raise ValueError(f"{name}: expected base64 in its one form")
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    """Say in words that an optional package is not there."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise InputError(f"signatures need the package {error.name}: pip install 'eul-serve[sign]'") from error
-
-
-@contextmanager
-def _refusing(folder: Path) -> Iterator[None]:
-    """Turn whatever goes wrong into a refusal: the file comes from outside, and anything may be in it."""
-    try:
-        yield
-    except Exception as error:
-        words = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RefusedError(f"{str(folder)!r}: the signature does not hold: {words:.300}; do not use it") from error
 
 
 def _hashing() -> HashingConfig:

@@ -10,6 +10,8 @@ import pytest
 
 from eul_serve.cli.main import ENTRIES, group
 from eul_serve.policy import RIGHTS, load_policy
+from eul_serve.signing import make_keys
+from tests.eul_serve.signing.authority import Authority
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
 SECTIONS = dict(
@@ -40,6 +42,8 @@ def test_the_policys_examples_are_policies_and_its_rights_all_there_are(tmp_path
     policy, tokens = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "policy.toml").write_text(policy)
     (tmp_path / "tokens.toml").write_text(tokens)
+    make_keys(tmp_path / "ana.pem", tmp_path / "ana.pub")
+    Authority(tmp_path, "authority")
     assert sorted(load_policy(tmp_path / "policy.toml", tmp_path / "tokens.toml").tenants) == ["acme", "research"]
     rights = text.split("## Rights")[1].split("## Tokens")[0]
     assert re.findall(r"^\| `(\w+)` \|", rights, re.MULTILINE) == list(RIGHTS)

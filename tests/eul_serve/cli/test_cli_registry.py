@@ -235,7 +235,7 @@ def test_verify_for_a_model_tells_another_base_model(
         (["publish", "/nowhere", "--name", "poems"], 2, "expected a directory"),
         (["publish", ".", "--name", "../poems"], 2, "bundle name '../poems'"),
         (["publish", ".", "--name", "poems", "--alias", "a/b"], 2, "alias name 'a/b'"),
-        (["publish", ".", "--name", "poems", "--registry", "s3://bucket"], 2, "unknown scheme 's3'"),
+        (["publish", ".", "--name", "poems", "--registry", "ftp://host"], 2, "unknown scheme 'ftp'"),
         (["publish", "."], 2, "Missing option '--name'"),
         (["show", "poems"], 4, "no registry there"),
         (["show", "poems@sha256:12"], 2, "digest 'sha256:12'"),

@@ -49,7 +49,10 @@ def test_an_empty_tenant_may_do_nothing(policy_of: MakePolicy) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tenant.acme]", "unknown key 'tenant'; allowed are admins, canaries, derived_from, jwt, tenants"),
+        (
+            "[tenant.acme]",
+            "unknown key 'tenant'; allowed are admins, canaries, derived_from, jwt, signers, tenants, trust",
+        ),
         ("tenants = 1", "tenants: expected a table, found int"),
         ("[tenants]\nacme = 1", "tenants.acme: expected a table, found int"),
         ("[tenants.acme]\nbundle = []", "tenants.acme: unknown key 'bundle'; allowed are base, bundles"),
