@@ -9,7 +9,7 @@ import click
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import json_option
 from eul_serve.cli.text import echo_json
-from eul_serve.signing import make_keys
+from eul_serve.signing import key_fingerprint, make_keys
 
 _PATH = click.Path(path_type=Path)
 
@@ -21,10 +21,13 @@ _PATH = click.Path(path_type=Path)
 def command(private: Path, public: Path, as_json: bool) -> None:
     """Make a pair of keys for certificates: elliptic curve P-256, PEM, without a password.
 
-    Keep the private key where only those who may sign can read it, and give the public one to whoever verifies.
+    Keep the private key where only those who may sign can read it, and give the public one to whoever verifies. The
+    last line printed is the public key's fingerprint, by which `eul ban --signer` knows it.
     """
     make_keys(private, public)
+    fingerprint = key_fingerprint(public)
     if as_json:
-        echo_json({"private": str(private), "public": str(public)})
+        echo_json({"fingerprint": fingerprint, "private": str(private), "public": str(public)})
     else:
         click.echo(f"wrote {private} (keep it secret) and {public}")
+        click.echo(fingerprint)

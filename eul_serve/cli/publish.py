@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ _PATH = click.Path(path_type=Path)
     metavar="FILE",
     help="A certificate above it; may be given more than once.",
 )
+@click.option("--key-password-env", metavar="NAME", help="Environment variable with the key's password, if it has one.")
 @unforget_option
 @actor_option
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
@@ -61,6 +63,7 @@ def command(
     sign: Path | None,
     certificate: Path | None,
     chain: tuple[Path, ...],
+    key_password_env: str | None,
     allow_unforget: str | None,
     actor: str | None,
     dry_run: bool,
@@ -74,8 +77,9 @@ def command(
 
     An alias is not moved to a bundle that lacks a request which it covers now, unless --allow-unforget says why.
     """
+    signer = _signer(sign, certificate, chain, key_password_env)
     bundle = read_bundle(directory)
-    signatures = _signatures(bundle, sign, certificate, chain)
+    signatures = _signatures(bundle, signer)
     bytes_ = total(bundle.manifest, with_statistics=with_statistics)
     with progress("publishing", bytes_, shown=not (as_json or dry_run)) as on_bytes:
         done = registry.publish(
@@ -116,13 +120,26 @@ def _sentence(bundle: Bundle, done: Published, alias: str | None, *, dry_run: bo
     return f"{first}; {done.name}:{alias} {f'{would}moved to it' if done.moved else 'points to it already'}"
 
 
-def _signatures(bundle: Bundle, key: Path | None, certificate: Path | None, chain: tuple[Path, ...]) -> Sequence[bytes]:
-    if key is None:
-        if certificate or chain:
-            raise InputError("--certificate, --chain: there is nothing to sign with; add --sign FILE, the private key")
+def _signatures(bundle: Bundle, signer: Signer | None) -> Sequence[bytes]:
+    if signer is None:
         return ()
-    if chain and certificate is None:
-        raise InputError("--chain: expected --certificate FILE too, which the chain leads from")
     from eul_serve.signing.bundle_signature import sign_bundle
 
-    return (sign_bundle(bundle, Signer(private_key=key, certificate=certificate, chain=chain)),)
+    return (sign_bundle(bundle, signer),)
+
+
+def _signer(
+    key: Path | None, certificate: Path | None, chain: tuple[Path, ...], password_env: str | None
+) -> Signer | None:
+    if key is None:
+        if certificate or chain or password_env:
+            raise InputError(
+                "--certificate, --chain, --key-password-env: there is no key to sign with; add --sign FILE"
+            )
+        return None
+    if chain and certificate is None:
+        raise InputError("--chain: expected --certificate FILE too, which the chain leads from")
+    if password_env and password_env not in os.environ:
+        raise InputError(f"--key-password-env {password_env!r}: no such environment variable; set it to the password")
+    password = os.environ[password_env] if password_env else None
+    return Signer(private_key=key, password=password, certificate=certificate, chain=chain)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from click.testing import Result
+from cryptography.hazmat.primitives import serialization
 
-from eul_serve.errors import InputError
 from eul_serve.format import Bundle, Reference, read_bundle
+from eul_serve.registry.aliases import Aliases
 from eul_serve.registry.local import LocalRegistry
-from eul_serve.signing import Signer
+from eul_serve.signing import TrustedSigner, key_fingerprint, make_keys, verify_bundle_signature
+from tests.eul_serve.signing.authority import Authority
 
 PlainBundle = Callable[..., Bundle]
 Eul = Callable[..., Result]
@@ -188,6 +188,7 @@ def test_copy_refuses_what_would_un_forget(eul: Eul, tmp_path: Path, plain_bundl
         (["pull", "poems", "new"], 4, "no registry there"),
         (["publish", "bundle", "--name", "poems", "--certificate", "c.pem"], 2, "add --sign FILE"),
         (["publish", "bundle", "--name", "poems", "--chain", "c.pem"], 2, "add --sign FILE"),
+        (["publish", "bundle", "--name", "poems", "--key-password-env", "X"], 2, "add --sign FILE"),
         (["publish", "bundle", "--name", "poems", "--sign", "k.pem", "--chain", "c.pem"], 2, "--certificate FILE too"),
     ],
 )
@@ -207,52 +208,99 @@ def test_bad_input_gives_one_line_and_writes_nothing(
 
 
 @pytest.fixture
-def signed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Signer]]:
-    """What was signed, by whom; the signature itself is another room's."""
-    found: list[tuple[str, Signer]] = []
+def key(tmp_path: Path) -> Path:
+    """A private key; `key.pub` beside it is the public one."""
+    make_keys(tmp_path / "key.pem", tmp_path / "key.pub")
+    return tmp_path / "key.pem"
 
-    def sign_bundle(bundle: Bundle, signer: Signer) -> bytes:
-        if not signer.private_key.exists():
-            raise InputError(f"signing key {str(signer.private_key)!r}: not there")
-        found.append((bundle.revision, signer))
-        return b'{"signed":true}'
 
-    module = ModuleType("eul_serve.signing.bundle_signature")
-    module.sign_bundle = sign_bundle  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return found
+def _signer(key: Path) -> TrustedSigner:
+    return TrustedSigner(name="ann", public_key=key.with_suffix(".pub").read_bytes())
 
 
 def test_publish_signs_before_the_alias_moves(
-    eul: Eul,
-    tmp_path: Path,
-    plain_bundle: PlainBundle,
-    signed: list[tuple[str, Signer]],
-    monkeypatch: pytest.MonkeyPatch,
+    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle, key = plain_bundle(), tmp_path / "key.pem"
-    key.write_text("a key")
-    registry = LocalRegistry(tmp_path / "registry")
-    words = ["publish", bundle.path, "--name", "poems", "--sign", key]
-    failed = eul("publish", bundle.path, "--name", "poems", "--sign", tmp_path / "none.pem", status=2)
-    assert "none.pem" in failed.stderr
-    assert not (tmp_path / "registry").exists()
+    bundle, registry = plain_bundle(), LocalRegistry(tmp_path / "registry")
+    words = ["publish", bundle.path, "--name", "poems", "--alias", "stable", "--sign", key]
+    move = Aliases.move
+
+    def checked(self: Aliases, *what: Any) -> bool:
+        (data,) = registry.signatures("poems", bundle.revision)
+        assert verify_bundle_signature(data, bundle.manifest, [_signer(key)]).name == "ann"
+        return move(self, *what)
+
     with monkeypatch.context() as patch:
-        from eul_serve.registry.aliases import Aliases
-
-        def move(*_: object) -> bool:
-            assert registry.signatures("poems", bundle.revision) == (b'{"signed":true}',)
-            raise InputError("cut off")
-
-        patch.setattr(Aliases, "move", move)
-        assert eul(*words, "--alias", "stable", status=2).stderr == "eul: cut off\n"
-    assert _json(eul(*words, "--alias", "stable", "--json"))["signatures"] == 1
-    assert signed == [(bundle.revision, Signer(private_key=key))] * 2
+        patch.setattr(Aliases, "move", checked)
+        assert _json(eul(*words, "--json"))["signatures"] == 1
+    assert registry.resolve(Reference.parse("poems")) == bundle.revision
     assert "signatures  1" in eul("show", "poems").stdout
     assert _json(eul("show", "poems", "--json"))["signatures"] == 1
-    chain = [tmp_path / "one.pem", tmp_path / "two.pem"]
-    eul(*words, "--certificate", "c.pem", "--chain", chain[0], "--chain", chain[1])
-    assert signed[-1][1] == Signer(private_key=key, certificate=Path("c.pem"), chain=tuple(chain))
+    eul("copy", "poems", "--to", tmp_path / "there")
+    (data,) = LocalRegistry(tmp_path / "there").signatures("poems", bundle.revision)
+    assert verify_bundle_signature(data, bundle.manifest, [_signer(key)]).fingerprint == key_fingerprint(
+        key.with_suffix(".pub")
+    )
+
+
+def test_a_signature_with_a_certificate_holds_for_those_who_believe_its_authority(
+    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle
+) -> None:
+    bundle, authority = plain_bundle(), Authority(tmp_path)
+    signer = authority.signer("build")
+    assert signer.certificate is not None
+    words = ["--sign", signer.private_key, "--certificate", signer.certificate, "--chain", authority.file]
+    eul("publish", bundle.path, "--name", "poems", *words)
+    (data,) = LocalRegistry(tmp_path / "registry").signatures("poems", bundle.revision)
+    believed = TrustedSigner(name="ci", certificates=authority.file.read_bytes(), identity="build")
+    assert verify_bundle_signature(data, bundle.manifest, [believed]).name == "ci"
+
+
+def test_a_key_with_a_password_signs_where_the_password_is_in_the_environment(
+    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle, key: Path
+) -> None:
+    bundle = plain_bundle()
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    locked = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"open sesame"),
+    )
+    key.write_bytes(locked)
+    words = ["publish", bundle.path, "--name", "poems", "--sign", key]
+    for more, variables in (
+        ([], {}),
+        (["--key-password-env", "KEY_PASSWORD"], {}),
+        (["--key-password-env", "KEY_PASSWORD"], {"KEY_PASSWORD": "open barley"}),
+    ):
+        failed = eul(*words, *more, status=2, **variables)
+        assert failed.stderr.count("\n") == 1
+        assert "open" not in failed.stderr.replace("OpenSSL", "")
+        assert not (tmp_path / "registry").exists()
+    eul(*words, "--key-password-env", "KEY_PASSWORD", KEY_PASSWORD="open sesame")
+    (data,) = LocalRegistry(tmp_path / "registry").signatures("poems", bundle.revision)
+    assert verify_bundle_signature(data, bundle.manifest, [_signer(key)]).name == "ann"
+
+
+def test_what_is_no_key_signs_and_publishes_nothing(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
+    (tmp_path / "key.pem").write_text("a secret that is no key")
+    for file in ("key.pem", "none.pem"):
+        failed = eul("publish", plain_bundle().path, "--name", "poems", "--sign", tmp_path / file, status=2)
+        assert file in failed.stderr
+        assert "a secret" not in failed.stderr
+        assert failed.stderr.count("\n") == 1
+    assert not (tmp_path / "registry").exists()
+
+
+def test_a_signer_is_banned_by_what_keygen_printed(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
+    eul("publish", plain_bundle().path, "--name", "poems")
+    words = ["keygen", "--private", tmp_path / "a.pem", "--public", tmp_path / "a.pub"]
+    printed = eul(*words).stdout.splitlines()[-1]
+    assert printed == key_fingerprint(tmp_path / "a.pub")
+    eul("ban", "--signer", printed, "--reason", "stolen")
+    assert LocalRegistry(tmp_path / "registry").standing().banned_signers.keys() == {printed}
+    words = ["keygen", "--private", tmp_path / "b.pem", "--public", tmp_path / "b.pub", "--json"]
+    assert _json(eul(*words))["fingerprint"] == key_fingerprint(tmp_path / "b.pub")
 
 
 def test_a_directory_from_the_hugging_face_hub_is_a_bundle(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
