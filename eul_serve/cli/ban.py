@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from eul_serve.cli.complete import complete_reference
 from eul_serve.cli.lazy import examples
 from eul_serve.cli.options import actor_option, json_option, reason_option, registry_option
 from eul_serve.cli.text import echo_json
-from eul_serve.errors import InputError
+from eul_serve.errors import BundleFormatError, InputError
 from eul_serve.format import Reference, check_digest
 from eul_serve.registry import Registry
 from eul_serve.registry.orders import OrderAct
@@ -76,8 +78,10 @@ def _sentence(*, lift: bool, changed: bool) -> str:
 
 
 def _aliases(registry: Registry, revision: str) -> list[str]:
-    """Return the aliases, of any name, that point to a revision."""
-    found = ((name, registry.aliases(name)) for name in registry.names())
-    return [
-        f"{name}:{alias}" for name, states in found for alias, state in states.items() if state.revision == revision
-    ]
+    """Return the aliases, of any name, that point to a revision; nobody can say where a damaged one points."""
+    found = []
+    for name in registry.names():
+        for alias in registry.alias_names(name):
+            with suppress(BundleFormatError):
+                found += [f"{name}:{alias}"] if registry.alias(name, alias).revision == revision else []
+    return found

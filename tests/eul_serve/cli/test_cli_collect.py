@@ -88,6 +88,13 @@ def test_a_ban_stops_publishing_and_moving_until_it_is_lifted(eul: Eul, plain_bu
     eul("rollback", "poems", "stable")
 
 
+def test_a_damaged_alias_elsewhere_stops_no_ban(eul: Eul, tmp_path: Path, plain_bundle: PlainBundle) -> None:
+    eul("publish", plain_bundle(seed=1).path, "--name", "poems", "--alias", "stable")
+    eul("publish", plain_bundle(seed=2).path, "--name", "verse", "--alias", "stable")
+    _spoil(alias_files(tmp_path / "registry", "verse", "stable")[0])
+    assert _json(eul("ban", "poems", "--reason", "x", "--json"))["aliases"] == ["poems:stable"]
+
+
 def test_a_revision_may_be_banned_before_it_is_published(eul: Eul, plain_bundle: PlainBundle) -> None:
     bad, good = plain_bundle(seed=1), plain_bundle(seed=2)
     eul("publish", good.path, "--name", "poems")

@@ -7,16 +7,20 @@ publisher must find its way and clear up.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from eul_serve.errors import RefusedError
 from eul_serve.format import Bundle, Reference
 from eul_serve.registry import Cache
+from eul_serve.registry.collect import Collector
 from eul_serve.registry.local import LocalRegistry
 
 PlainBundle = Callable[..., Bundle]
@@ -27,6 +31,7 @@ import os, shutil, signal, sys
 from pathlib import Path
 from eul_serve.format import read_bundle
 from eul_serve.registry import Cache
+from eul_serve.registry.collect import Collector
 from eul_serve.registry.local import LocalRegistry
 
 act, source, work, bundle = sys.argv[1], *map(Path, sys.argv[2:])
@@ -40,6 +45,10 @@ def run(root):
         return lambda: registry.promote("poems", made.revision, "stable")
     if act == "rollback":
         return lambda: registry.rollback("poems", "stable")
+    if act == "collect":
+        return lambda: Collector(registry, keep_days=0).collect()
+    if act == "delete":
+        return lambda: Collector(registry).delete_request("r1", "a test")
     return lambda: Cache(root / "cache").pull(registry, "poems", made.revision)
 
 def child(root, limit):
@@ -141,3 +150,32 @@ def test_a_kill_during_a_pull_leaves_no_half_bundle(
         assert Cache(place / "cache").pull(LocalRegistry(place / "registry"), "poems", bundle.revision).path == cached
         assert list((place / "cache" / "tmp").iterdir()) == []
     assert pulled >= 1
+
+
+@pytest.mark.parametrize("act", ["collect", "delete"])
+def test_a_kill_during_a_collection_leaves_whole_revisions_and_the_next_one_goes_on(
+    memory_path: Path, plain_bundle: PlainBundle, audit: Audit, killed: Callable[[str, Bundle], list[Path]], act: str
+) -> None:
+    kept, old = plain_bundle("r2", seed=0), plain_bundle("r1", seed=1)
+    before = LocalRegistry(memory_path / "before" / "registry")
+    before.publish(old, "poems", signatures=[b"{}"])
+    before.publish(kept, "poems", "stable")
+    left = set()
+    for place in killed(act, old):
+        root = place / "registry"
+        audit(root)
+        registry = LocalRegistry(root)
+        assert registry.resolve(Reference.parse("poems")) == kept.revision
+        left.add((old.revision in registry.revisions("poems"), len(list((root / "blobs" / "sha256").iterdir()))))
+        for path in [*(root / "claims").iterdir(), *(root / "blobs" / "sha256").iterdir()]:
+            os.utime(path, (time.time() - 2 * 86400,) * 2)  # a day later
+        Collector(registry, keep_days=0).collect()
+        assert registry.revisions("poems") == [kept.revision]
+        assert len(list((root / "blobs" / "sha256").iterdir())) == 3
+        assert list((root / "claims").iterdir()) == []
+        if act == "delete" and old.revision in registry.standing().deleted:
+            with pytest.raises(RefusedError):
+                registry.publish(old, "poems")
+        audit(root)
+    # Weights are of one revision alone, config and card of both: before, in between, and after.
+    assert left == {(True, 4), (False, 4), (False, 3)}
