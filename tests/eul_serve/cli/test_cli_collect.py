@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from eul_serve.audit.chain import START, Entry
 from eul_serve.format import Bundle
 from tests.eul_serve.registry_files import acts, alias_files, move_by_hand
 
@@ -174,6 +175,18 @@ def test_the_log_says_who_did_what_when_and_why(eul: Eul, plain_bundle: PlainBun
     assert [line.split()[2] for line in eul("log", "-n", "2").stdout.splitlines()[1:]] == ["publish", "hold"]
     assert _json(eul("log", "-n", "2", "--json"))["entries"] == entries[3:]
     assert _json(eul("log", "-n", "0", "--json"))["entries"] == []
+
+
+def test_the_log_does_not_show_an_entry_that_does_not_follow(
+    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle
+) -> None:
+    eul("publish", plain_bundle().path, "--name", "poems", "--alias", "stable")
+    eul("hold", "poems", "--reason", "case 17")
+    path = tmp_path / "registry" / "log" / "0000000002.json"
+    path.write_bytes(Entry(2, "2026-01-01T00:00:00+00:00", "publish", {"name": "poems"}, START).to_line())
+    assert "entry 2 of its log was changed" in eul("log", status=2).stderr
+    assert [entry["act"] for entry in _json(eul("log", "-n", "1", "--json"))["entries"]] == ["hold"]
+    assert "log/0000000002.json was changed" in eul("log", "-n", "1", "--check", status=2).stderr
 
 
 def test_a_check_reads_every_chain(eul: Eul, plain_bundle: PlainBundle) -> None:

@@ -12,7 +12,9 @@ import pytest
 
 from eul_serve.errors import NotFoundError
 from eul_serve.format import Bundle, Reference, read_bundle
+from eul_serve.registry.directory_store import DirectoryStore
 from eul_serve.registry.local import LocalRegistry
+from eul_serve.registry.store import LAYOUT, MARK, Key
 from tests.eul_serve.registry_files import alias_files
 
 PlainBundle = Callable[..., Bundle]
@@ -24,7 +26,9 @@ import random, sys
 from pathlib import Path
 from eul_serve.errors import NotFoundError, RefusedError
 from eul_serve.format import read_bundle
+from eul_serve.registry.directory_store import DirectoryStore
 from eul_serve.registry.local import LocalRegistry
+from eul_serve.registry.store import LAYOUT, MARK, Key
 
 registry, mine = LocalRegistry(Path(sys.argv[1])), random.Random(int(sys.argv[2]))
 bundles = [read_bundle(Path(path)) for path in sys.argv[3:]]
@@ -93,3 +97,21 @@ def test_a_second_writer_waits_for_no_reader(
         registry.publish(plain_bundle(seed=1), "poems", "stable", actor=actor)
         assert bundle.revision.encode() in held.read()
     assert [move.actor for move in registry.aliases("poems")["stable"].history] == [actor, actor]
+
+
+def test_a_registry_that_another_client_makes_at_this_moment_is_used(
+    tmp_path: Path, plain_bundle: PlainBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, read, looks = plain_bundle(), DirectoryStore.read, []
+
+    def slow(store: DirectoryStore, key: Key) -> bytes | None:
+        looks.append(key)
+        found = read(store, key)
+        if len(looks) == 1:
+            store.create(MARK, LAYOUT)  # the other client, after our look and before the next one
+        return found
+
+    monkeypatch.setattr(DirectoryStore, "read", slow)
+    registry = LocalRegistry(tmp_path / "registry")
+    assert registry.publish(bundle, "poems").new
+    assert looks[0] == MARK
