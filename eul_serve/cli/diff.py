@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -80,14 +79,30 @@ def _entry(entries: Mapping[str, FileEntry], name: str) -> dict[str, Any] | None
 
 
 def _echo(found: Mapping[str, Any]) -> None:
-    rows = [("bundle", found["a"], found["b"])]
-    rows.append(("only it forgets", _words(found["only_a_forgets"]), _words(found["only_b_forgets"])))
-    rows += [(key.replace("_", " "), _words(pair["a"]), _words(pair["b"])) for key, pair in found["differ"].items()]
-    rows += [(f"file {name}", _file(pair["a"]), _file(pair["b"])) for name, pair in found["files"].items()]
-    echo_table(("", "A", "B"), rows)
+    facts = {"A": found["a"], "B": found["b"], "only A forgets": " ".join(found["only_a_forgets"]) or "none"}
+    facts |= {"only B forgets": " ".join(found["only_b_forgets"]) or "none"}
+    facts |= {"both forget": " ".join(found["both_forget"]) or "none"}
     if found["changed_requests"]:
-        click.echo(plain(f"forgotten by both, with other rows: {', '.join(found['changed_requests'])}"))
+        facts["other rows"] = " ".join(found["changed_requests"])
+    for key, value in facts.items():
+        click.echo(f"{key:15} {plain(value)}")
+    rows = [(key.replace("_", " "), *row) for key, pair in found["differ"].items() for row in _values(pair)]
+    rows += [
+        (f"file {name}", side.upper(), _file(pair[side])) for name, pair in found["files"].items() for side in "ab"
+    ]
+    if rows:
+        click.echo("\nWhat differs")
+        echo_table(("WHAT", "OF", "VALUE"), rows)
+        click.echo()
     click.echo(_verdict(found))
+
+
+def _values(pair: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield one row for each value of each side, so that no digest is broken."""
+    for side in "ab":
+        values = pair[side] if isinstance(pair[side], list) else [pair[side]]
+        for value in values or ["none"]:
+            yield side.upper(), str(value)
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
@@ -96,12 +111,6 @@ def _verdict(found: Mapping[str, Any]) -> str:
     if dropped := found["only_a_forgets"]:
         return f"an alias does not move from A to B without --allow-unforget: {', '.join(dropped)} would come back"
     return "an alias may move from A to B: B forgets all that A forgets"
-
-
-def _words(value: object) -> str:
-    if isinstance(value, list):
-        return " ".join(value) or "none"
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _file(entry: Mapping[str, Any] | None) -> str:
