@@ -13,7 +13,6 @@ import pytest
 
 from eul_serve.errors import BundleFormatError, BusyError, NotFoundError
 from eul_serve.format import Bundle, Reference
-from eul_serve.registry import claims
 from eul_serve.registry.claims import COLLECT_SECONDS, PUBLISH_SECONDS, Claims
 from eul_serve.registry.collect import Collector
 from eul_serve.registry.directory_store import DirectoryStore
@@ -115,7 +114,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let the clock of this process run ahead."""
     ahead = [0.0]
     real = time.monotonic
-    monkeypatch.setattr(claims.time, "monotonic", lambda: real() + ahead[0])
+    monkeypatch.setattr("eul_serve.registry.claims.time.monotonic", lambda: real() + ahead[0])
     return lambda seconds: ahead.__setitem__(0, ahead[0] + seconds)
 
 
