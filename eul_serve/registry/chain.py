@@ -34,6 +34,9 @@ class Chain:
     def entries(self) -> tuple[Entry, ...]:
         """Return all entries, oldest first.
 
+        Returns:
+            The entries.
+
         Raises:
             BundleFormatError: One of them was changed, or does not follow the one before.
         """

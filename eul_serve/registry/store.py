@@ -83,6 +83,9 @@ class Store(Protocol):
         Args:
             name: The bundle's name; a store may keep each name's blobs apart.
             entry: The blob.
+
+        Returns:
+            False where `put` has something to do.
         """
         ...
 
