@@ -47,6 +47,7 @@ class Carrier:
         # Both this and the thread's end reach the loop in the order in which they happen.
         told = functools.partial(loop.call_soon_threadsafe, pulled)
         bundle = await loop.run_in_executor(self._pulls, self._store.pull, entry.name, entry.revision, told)
+        entry.kept = True
         entry.manifest, entry.canaries = bundle.manifest, bundle.canaries
         entry.resident = ResidentBundle(
             revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
@@ -89,6 +90,12 @@ class Carrier:
         """Take away what a failed load may have left in some workers."""
         assert entry.resident is not None, "a revision is unloaded after it was loaded"
         await self._engine.unload(entry.resident)
+
+    def release(self, entry: Entry) -> None:
+        """Let a revision that is out of the engine leave the cache too, where others need its room."""
+        if entry.kept:
+            entry.kept = False
+            self._pulls.submit(self._store.release, entry.revision)
 
     def close(self) -> None:
         """End the threads."""

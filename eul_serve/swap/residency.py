@@ -23,6 +23,7 @@ from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.feed import Feed
+from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.revision import Action, Event, RevisionState, Stage, advance
 from eul_serve.swap.room import Room
 
@@ -39,8 +40,15 @@ class Residency:
     """The revisions of one server."""
 
     def __init__(
-        self, engine: Engine, store: Store, metrics: Metrics, feed: Feed, canary_texts: Path | None = None
+        self,
+        engine: Engine,
+        store: Store,
+        orders: KnownOrders,
+        metrics: Metrics,
+        feed: Feed,
+        canary_texts: Path | None = None,
     ) -> None:
+        self._orders = orders
         self._carrier = Carrier(engine, store, Canaries(engine, canary_texts, feed), metrics)
         self._metrics = metrics
         self._feed = feed
@@ -100,9 +108,11 @@ class Residency:
             An entry that admits requests now.
 
         Raises:
+            BannedError: A person has ordered that nobody may use it.
             EulError: It could not be pulled, verified or loaded, or there is no room.
         """
         while True:
+            self._orders.check(name, revision)
             entry = self._entries.get(revision)
             if entry is None or not entry.state.admits:
                 entry = await self._start(name, revision)
@@ -129,6 +139,39 @@ class Residency:
     def unpoint(self, key: str) -> None:
         """Take a reference away; its revision drains when nobody else needs it."""
         self._release(self._pointers.pop(key), key)
+
+    def check(self, name: str, revision: str) -> None:
+        """Return where nobody has ordered that a revision may not be used; else raise BannedError."""
+        self._orders.check(name, revision)
+
+    def withdraw(self, revision: str) -> list[str]:
+        """Let nothing run on a revision from now on; it leaves the engine when what runs on it has ended.
+
+        Args:
+            revision: A revision that `ensure` refuses.
+
+        Returns:
+            What it served: the references that pointed to it, or itself where it took requests without one.
+        """
+        entry = self._entries.get(revision)
+        if entry is None or not entry.state.admits:
+            return []  # on its way in: that ends with a failure
+        served = sorted(entry.pointers) or [f"{entry.name}@{revision}"]
+        for key in tuple(entry.pointers):
+            self.unpoint(key)
+        if entry.state.admits:
+            self._send(entry, Event.RETIRED)
+        return served
+
+    def forgive(self, revision: str) -> None:
+        """Let a revision that failed be tried again at once."""
+        if (entry := self._entries.get(revision)) is not None:
+            entry.retry_at = 0.0
+
+    async def out(self, revision: str) -> None:
+        """Return when a revision takes no place of the engine."""
+        while (entry := self._entries.get(revision)) is not None and entry.state.holds_place:
+            await entry.changed.wait()
 
     async def close(self) -> None:
         """Wait for what is under way."""
@@ -168,6 +211,8 @@ class Residency:
             task = asyncio.create_task(self._act(entry, action))
             self._work.add(task)
             task.add_done_callback(self._work.discard)
+        if entry.state.stage in (Stage.GONE, Stage.FAILED):
+            self._carrier.release(entry)
         if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
             del self._entries[entry.revision]
         self._tell(entry, before)
@@ -190,6 +235,8 @@ class Residency:
         after_failure = entry.state.stage is Stage.FAILED
         try:
             await self._carry(entry, action, after_failure=after_failure)
+            if action is not Action.UNLOAD:  # it may have been ordered meanwhile
+                self._orders.check(entry.name, entry.revision)
         except Exception as error:  # whatever it is, the server goes on, and what failed is not served
             if action is not Action.UNLOAD:
                 self._fail(entry, error)
