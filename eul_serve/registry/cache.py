@@ -17,7 +17,7 @@ from eul_serve.errors import BundleFormatError, BundleMismatchError, EulError, I
 from eul_serve.format import Bundle, Manifest, check_digest, read_bundle
 from eul_serve.format.bundle import MANIFEST_FILE
 from eul_serve.registry.base import Registry
-from eul_serve.registry.cache_room import CacheRoom, remove
+from eul_serve.registry.cache_room import CacheRoom, mark_used, remove
 from eul_serve.registry.disk import disk_errors
 from eul_serve.registry.tree import Tree
 
@@ -150,7 +150,7 @@ def _fetch(registry: Registry, name: str, revision: str, tree: Tree, base_finger
         pulled = _verify(part, revision, base_fingerprint)
         remove(target)
         os.rename(part, target)
-        os.utime(target)
+        mark_used(target)
     finally:
         remove(part)
     return replace(pulled, path=target)

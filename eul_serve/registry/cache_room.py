@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class CacheRoom:
         path = self._path(digest)
         with self._tree.locked("locks", "room"):
             self._users.use(digest, _size(path))
-            os.utime(path)
+            mark_used(path)
 
     def make(self, digest: str, size: int) -> None:
         """Make room for a revision, and use it; the caller holds its lock.
@@ -127,6 +128,12 @@ def remove(path: Path) -> None:
         path.unlink()
     elif path.exists():
         shutil.rmtree(path)
+
+
+def mark_used(path: Path) -> None:
+    """Note on a revision's directory that it is used now."""
+    now = time.time_ns()  # the system's own stamps may be the same for some milliseconds
+    os.utime(path, ns=(now, now))
 
 
 def _size(path: Path) -> int:

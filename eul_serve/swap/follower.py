@@ -206,7 +206,7 @@ class Follower:
 
     def _revision_of(self, reference: Reference) -> str | None:
         entry = self._residency.pointed(reference)
-        return entry and entry.revision
+        return entry.revision if entry is not None else None
 
     def _take(self, look: Look) -> None:
         """Start what a look at a reference asks for."""

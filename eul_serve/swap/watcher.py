@@ -23,7 +23,7 @@ class Watcher:
 
         Args:
             registry: What to watch; nothing happens where it tells of no changes.
-            wake: Set after a change, and when watching begins, as something may have changed before.
+            wake: Set after a change.
         """
         self._registry, self._wake = registry, wake
         self._complaint = ""
@@ -37,10 +37,8 @@ class Watcher:
                 async for _ in self._registry.changes():
                     self._complaint = ""
                     self._wake.set()
-            except EulError as error:
-                self._tell(str(error))
-            except Exception:  # polls go on
-                _log.exception("events of the registry failed")
+            except Exception as error:  # whatever it is, polls go on
+                self._tell(str(error) if isinstance(error, EulError) else repr(error))
             await asyncio.sleep(RETRY_SECONDS * (1.0 + random.random()))  # noqa: S311  # no secret
 
     def _tell(self, complaint: str) -> None:
