@@ -12,10 +12,10 @@ from eul_serve.registry.tree import STAGING
 
 
 class LocalRegistry(StoredRegistry):
-    """A registry in a directory, which is looked for at every call: a share may go at any time."""
+    """A registry in a directory, which is looked for again at least once a second: a share may go at any time."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(DirectoryStore(root), recheck_seconds=0.0)
+        super().__init__(DirectoryStore(root), recheck_seconds=1.0)
         self._root = root
 
     def changes(self) -> AsyncIterator[None]:

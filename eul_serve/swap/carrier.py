@@ -50,7 +50,7 @@ class Carrier:
         entry.kept = True
         entry.manifest, entry.canaries = bundle.manifest, bundle.canaries
         entry.resident = ResidentBundle(
-            revision=entry.revision, id=next(self._ids), path=bundle.path.resolve(), rank=bundle.config.rank
+            revision=entry.revision, id=next(self._ids), path=bundle.path, rank=bundle.config.rank
         )
 
     async def load(self, entry: Entry) -> None:

@@ -173,8 +173,11 @@ class Follower:
 
     def _wanted(self, policy: Policy) -> dict[str, Reference]:
         """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
-        self._followed = {key: one for key, one in self._followed.items() if still_allowed(policy, one)}
-        return {**self._followed, **wanted_references(policy)}
+        named = wanted_references(policy)
+        followed = self._followed.items()
+        # What the policy names itself is allowed: not to ask for each of thousands at every poll.
+        self._followed = {key: one for key, one in followed if key in named or still_allowed(policy, one)}
+        return {**self._followed, **named}
 
     async def _poll_orders(self) -> bool:
         """Read what is ordered, and obey it; where it cannot be read, what was read before stays in force.
