@@ -3,9 +3,9 @@
     python tests/benchmarks/registry/bench_cold_start.py [--bundles 1000] [--revisions 10000] [--repeats 3] \
         [--out docs/benchmarks/registry]
 
-*cold start* is a follower on a fake engine over a registry in a directory, with an empty cache, whose policy names every
-bundle: from nothing to every alias served, and of that the first look, which reads every alias and manifest. *warm
-start* is the same with the cache that the first one left. A *poll* is one more look at everything, unchanged.
+*cold* is a server on a fake engine over a registry in a directory, with an empty cache, whose policy names all bundles:
+from nothing to every alias served. *warm* is the same with the cache that the first one left. A *poll* is one more look
+at everything, unchanged.
 The fake engine costs nothing, so all of it is ours: reads, hashes, and decisions. *list* and *resolve* are calls of the
 registry itself over one name with so many revisions. The registry lies on the machine's temporary directory; its files
 are in the system's memory by then, as they are on a server that shares a machine with others.
