@@ -20,8 +20,8 @@ from eul_serve.swap.entry import Entry
 
 _PROBE = (0, 1)
 """Tokens that every vocabulary has."""
-MAX_PULLS = 2
-"""Revisions that are pulled at the same time."""
+MAX_PULLS = 4
+"""Revisions that are pulled at the same time: most of a pull is waiting for a network or a disk."""
 
 
 class Carrier:
@@ -35,6 +35,7 @@ class Carrier:
         self._ids = itertools.count(1)  # fresh for every load, never used again
         # Threads of their own, so that slow pulls keep no other work of the server waiting for one.
         self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
+        self._releases: set[asyncio.Future[None]] = set()
 
     async def pull(self, entry: Entry, pulled: Callable[[], None]) -> None:
         """Bring a revision into the cache, verified, and give it a number.
@@ -43,6 +44,8 @@ class Carrier:
             entry: The revision.
             pulled: Called on the event loop when its bytes are there.
         """
+        if self._releases:  # what has just left may be what makes room
+            await asyncio.wait(tuple(self._releases))
         loop = asyncio.get_running_loop()
         # Both this and the thread's end reach the loop in the order in which they happen.
         told = functools.partial(loop.call_soon_threadsafe, pulled)
@@ -95,7 +98,9 @@ class Carrier:
         """Let a revision that is out of the engine leave the cache too, where others need its room."""
         if entry.kept:
             entry.kept = False
-            self._pulls.submit(self._store.release, entry.revision)
+            release = asyncio.get_running_loop().run_in_executor(self._pulls, self._store.release, entry.revision)
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
 
     def close(self) -> None:
         """End the threads."""

@@ -14,7 +14,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from eul_serve.errors import BannedError, CanaryError, EngineError, EulError, NotFoundError, RefusedError
+from eul_serve.errors import (
+    BannedError,
+    BundleFormatError,
+    CanaryError,
+    EngineError,
+    EulError,
+    NotFoundError,
+    RefusedError,
+)
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.policy import REFUSAL, Policy
@@ -62,7 +70,7 @@ class Follower:
         self._complaints = Complaints(residency, feed)
         self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
-        self._reading: asyncio.Task[bool] | None = None
+        self._reading: asyncio.Task[EulError | None] | None = None
         self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
         self._registry_thread = ThreadPoolExecutor(1, "eul-registry")
 
@@ -82,14 +90,15 @@ class Follower:
         wanted = self._wanted(self._policies.current)
         for key in self._residency.pointers() - wanted.keys():
             self._residency.unpoint(key)
-        readable = await self._poll_orders()
-        if self._orders.standing is None:
-            return readable  # nothing may be taken up
+        trouble = await self._poll_orders()
+        # Damaged orders keep no alias from moving on; a registry that does not answer is asked for nothing else.
+        if self._orders.standing is None or not isinstance(trouble, BundleFormatError | None):
+            return False
         idle = [reference for key, reference in wanted.items() if key not in self._moves]
         known = {reference: self._revision_of(reference) for reference in idle}
         for look in await self._in(self._registry_thread, self._lookout.look_all, known):
             self._take(look)
-        return readable
+        return trouble is None
 
     async def look(self, reference: Reference) -> str:
         """Look at an alias now, and return the revision that serves it then.
@@ -179,30 +188,30 @@ class Follower:
         self._followed = {key: one for key, one in followed if key in named or still_allowed(policy, one)}
         return {**self._followed, **named}
 
-    async def _poll_orders(self) -> bool:
+    async def _poll_orders(self) -> EulError | None:
         """Read what is ordered, and obey it; where it cannot be read, what was read before stays in force.
 
         Returns:
-            Whether it could be read; whoever asks while somebody reads already waits for the same answer.
+            Why it could not be read, or None; whoever asks while somebody reads already waits for the same answer.
         """
         if self._reading is None:
             self._reading = asyncio.create_task(self._try_orders())
             self._reading.add_done_callback(self._end_reading)
         return await asyncio.shield(self._reading)
 
-    def _end_reading(self, _: asyncio.Task[bool]) -> None:
+    def _end_reading(self, _: asyncio.Task[EulError | None]) -> None:
         self._reading = None
 
-    async def _try_orders(self) -> bool:
+    async def _try_orders(self) -> EulError | None:
         try:
             await self._read_orders()
         except EulError as error:
             self._metrics.registry_polls.labels(outcome="failed").inc()
             self._complaints.tell_unread(error)
-            return False
+            return error
         self._metrics.registry_polls.labels(outcome="done").inc()
         self._complaints.end_unread()
-        return True
+        return None
 
     async def _read_orders(self) -> None:
         self._enforcer.put(await self._in(self._registry_thread, self._lookout.orders))

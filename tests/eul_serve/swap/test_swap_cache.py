@@ -38,7 +38,9 @@ async def test_what_left_the_engine_makes_room_and_what_is_in_it_never_does(home
     async with home.serve(engine, poll_seconds=60.0, cache_bytes=2 * one + one // 2) as service:
         for old, new in ((0, 1), (1, 2)):
             await move(service, home, revisions[new])
-            await service.until(lambda: len(engine.loaded) == 1, "the old one to leave")
+            await service.until(
+                lambda old=old: service.server.residency.entry(revisions[old]) is None, "the old one to leave"
+            )
             assert {revisions[old], revisions[new]} == cached(home)
         # Both places in the cache are taken by what is in the engine: nobody pushes them out.
         assert (await service.ask("acme", adapter=f"poems@{revisions[0]}", max_tokens=1)).revision == revisions[0]
