@@ -88,6 +88,11 @@ class Cache:
             with disk_errors(f"cache {str(self._root)!r}"):
                 self._room.release(check_digest(revision).removeprefix("sha256:"))
 
+    def close(self) -> None:
+        """Use nothing any more, as the end of the process would."""
+        if self._room is not None:
+            self._room.close()
+
     def remove(self, revision: str) -> bool:
         """Remove a revision from this machine, whoever uses it.
 

@@ -65,6 +65,10 @@ class CacheRoom:
         with self._tree.locked("locks", "room"):
             self._users.release(digest)
 
+    def close(self) -> None:
+        """Use nothing any more."""
+        self._users.close()
+
     def remove(self, digest: str) -> bool:
         """Remove a revision, whoever uses it; the caller holds its lock. Return whether there was one."""
         with self._tree.locked("locks", "room"):

@@ -31,8 +31,15 @@ class CacheUsers:
         self._descriptor: int | None = None
 
     def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Use nothing any more: whoever makes room next finds the file unlocked."""
+        self._counts.clear()
+        self._sizes.clear()
         if self._descriptor is not None:
             os.close(self._descriptor)
+            self._descriptor, self._name = None, f"{secrets.token_hex(16)}.json"
 
     def use(self, digest: str, size: int) -> None:
         """Use a revision, once more where this process uses it already.
@@ -47,9 +54,10 @@ class CacheUsers:
 
     def release(self, digest: str, *, all_of_it: bool = False) -> None:
         """Use a revision once less, or no more; nothing happens where this process does not use it."""
+        if digest not in self._counts:
+            return
         if all_of_it or self._counts[digest] <= 1:
-            del self._counts[digest]
-            self._sizes.pop(digest, None)
+            del self._counts[digest], self._sizes[digest]
         else:
             self._counts[digest] -= 1
         self._write()

@@ -103,5 +103,6 @@ class Carrier:
             release.add_done_callback(self._releases.discard)
 
     def close(self) -> None:
-        """End the threads."""
-        self._pulls.shutdown(wait=False)
+        """End the threads, and use nothing in the cache any more; called when nothing is under way."""
+        self._pulls.shutdown()
+        self._store.cache.close()
