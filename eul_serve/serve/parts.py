@@ -21,6 +21,7 @@ from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.lookout import Lookout
 from eul_serve.swap.memory import Memory
+from eul_serve.swap.mover import Mover
 from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.pins import Pins
 from eul_serve.swap.policy_source import PolicySource
@@ -80,8 +81,9 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
     orders = KnownOrders(settings.cache, settings.registry)
     residency = Residency(engine, store, orders, metrics, feed, settings.canaries)
     fallback = Fallback(policies, registry, residency, Memory(settings.cache, settings.registry))
+    mover = Mover(policies, residency, fallback, orders, metrics, feed)
     enforcer = Enforcer(orders, residency, leases, cache, feed)
-    follower = Follower(policies, Lookout(registry), residency, leases, metrics, feed, fallback, orders, enforcer)
+    follower = Follower(policies, Lookout(registry), residency, leases, metrics, feed, mover, orders, enforcer)
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic, pins = Traffic(leases=leases, quotas=Quotas(), line=line), Pins(engine, residency, feed)
     return Parts(

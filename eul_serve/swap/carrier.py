@@ -17,6 +17,7 @@ from eul_serve.metrics import Metrics
 from eul_serve.swap.arrival import Store
 from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.entry import Entry
+from eul_serve.swap.revision import Action, Stage
 
 _PROBE = (0, 1)
 """Tokens that every vocabulary has."""
@@ -36,6 +37,25 @@ class Carrier:
         # Threads of their own, so that slow pulls keep no other work of the server waiting for one.
         self._pulls = ThreadPoolExecutor(MAX_PULLS, "eul-pull")
         self._releases: set[asyncio.Future[None]] = set()
+
+    async def carry(self, entry: Entry, action: Action, pulled: Callable[[], None]) -> None:
+        """Do what an entry's state asks for.
+
+        Args:
+            entry: The revision.
+            action: What is to be done.
+            pulled: Called on the event loop when a pull has brought its bytes.
+        """
+        if action is Action.PULL:
+            await self.pull(entry, pulled)
+        elif action is Action.LOAD:
+            await self.load(entry)
+        elif action is Action.PROBE:
+            await self.probe(entry)
+        elif entry.state.stage is Stage.FAILED:
+            await self.discard(entry)
+        else:
+            await self.unload(entry)
 
     async def pull(self, entry: Entry, pulled: Callable[[], None]) -> None:
         """Bring a revision into the cache, verified, and give it a number.

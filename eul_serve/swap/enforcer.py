@@ -46,7 +46,8 @@ class Enforcer:
             if order not in (before.banned.get(order.digest), before.deleted.get(order.digest)):
                 self._obey(order)
         for revision in before.banned.keys() - standing.banned.keys():
-            self._residency.forgive(revision)
+            if (entry := self._residency.entry(revision)) is not None:
+                entry.retry_at = 0.0  # it may be tried again at once
         for revision in standing.deleted.keys() - self._purged - self._purges.keys():
             self._start_purge(revision)
 
@@ -70,7 +71,8 @@ class Enforcer:
 
     async def _purge(self, revision: str) -> None:
         """Remove a deleted revision from this machine; what fails is tried again at the next poll."""
-        await self._residency.out(revision)
+        while (entry := self._residency.entry(revision)) is not None and entry.state.holds_place:
+            await entry.changed.wait()
         try:
             removed = await asyncio.to_thread(self._cache.remove, revision)
         except EulError as error:

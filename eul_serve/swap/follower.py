@@ -9,20 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from eul_serve.errors import (
-    BannedError,
-    BundleFormatError,
-    CanaryError,
-    EngineError,
-    EulError,
-    NotFoundError,
-    RefusedError,
-)
+from eul_serve.errors import BannedError, BundleFormatError, EngineError, EulError, NotFoundError, RefusedError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.policy import REFUSAL, Policy
@@ -30,16 +21,15 @@ from eul_serve.swap.arrival import as_answer, origin_of, reason_of
 from eul_serve.swap.complaints import Complaints
 from eul_serve.swap.enforcer import Enforcer
 from eul_serve.swap.entry import Entry
-from eul_serve.swap.fallback import Fallback
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.lookout import Look, Lookout
+from eul_serve.swap.mover import Mover
 from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
 from eul_serve.swap.target import Target
 
-_log = logging.getLogger("eul_serve.swap")
 _T = TypeVar("_T")
 
 
@@ -54,7 +44,7 @@ class Follower:
         leases: Leases,
         metrics: Metrics,
         feed: Feed,
-        fallback: Fallback,
+        mover: Mover,
         orders: KnownOrders,
         enforcer: Enforcer,
     ) -> None:
@@ -64,11 +54,10 @@ class Follower:
         self._leases = leases
         self._metrics = metrics
         self._feed = feed
-        self._fallback = fallback
+        self._mover = mover
         self._orders = orders
         self._enforcer = enforcer
         self._complaints = Complaints(residency, feed)
-        self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
         self._reading: asyncio.Task[EulError | None] | None = None
         self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
@@ -116,7 +105,7 @@ class Follower:
         target = _target(await self._in(self._registry_thread, self._lookout.look, reference))
         entry = self._residency.pointed(reference)
         if entry is None or entry.revision != target.revision:
-            entry = await self._move(target)
+            entry = await self._mover.move(target)
         return entry.revision
 
     async def settle(self) -> None:
@@ -168,8 +157,7 @@ class Follower:
         try:
             if reference.revision is not None:
                 return await self._residency.ensure(reference.name, target.revision)
-            self._fallback.check(target)
-            return await self._move(target)
+            return await self._mover.move(target)
         except BannedError as error:  # its words, and those of the next, are for operators
             raise RefusedError(REFUSAL) if reference.revision else _unserved(reference) from error
         except EulError as error:
@@ -183,10 +171,11 @@ class Follower:
     def _wanted(self, policy: Policy) -> dict[str, Reference]:
         """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
         named = wanted_references(policy)
-        followed = self._followed.items()
+        followed = self._mover.followed
         # What the policy names itself is allowed: not to ask for each of thousands at every poll.
-        self._followed = {key: one for key, one in followed if key in named or still_allowed(policy, one)}
-        return {**self._followed, **named}
+        for key in [key for key, one in followed.items() if key not in named and not still_allowed(policy, one)]:
+            del followed[key]
+        return {**followed, **named}
 
     async def _poll_orders(self) -> EulError | None:
         """Read what is ordered, and obey it; where it cannot be read, what was read before stays in force.
@@ -237,68 +226,12 @@ class Follower:
 
     async def _try_move(self, target: Target) -> None:
         try:
-            await self._move(target)
+            await self._mover.move(target)
         except EulError as error:
             self._metrics.swaps.labels(outcome=reason_of(origin_of(error))).inc()
             self._complaints.tell(target.reference, origin_of(error))
         else:
             self._complaints.end(target.reference)
-
-    async def _move(self, target: Target) -> Entry:
-        """Point a reference at its target: bring the revision in, then switch without a gap."""
-        reference = target.reference
-        self._fallback.check(target)
-        before = self._residency.pointed(reference)
-        try:
-            entry = await self._residency.ensure(reference.name, target.revision)
-        except EulError as error:
-            if isinstance(origin_of(error), CanaryError):
-                await self._retreat(target, before)
-            elif isinstance(error, BannedError):
-                self._take_away(target, before, self._orders.act(target.revision))
-            raise
-        facts = self._fallback.check(target)  # another move of this alias may have ended while this one was loading
-        self._point(reference, entry, **facts)
-        return entry
-
-    async def _retreat(self, target: Target, before: Entry | None) -> None:
-        """Let an alias whose revision failed its canaries be served by what may stand in, or by nothing.
-
-        Nothing is done where the alias is not where it was `before`, as another move has ended meanwhile.
-        """
-        reference = target.reference
-        instead = await self._fallback.find(target)
-        if self._residency.pointed(reference) is not before:
-            return
-        if instead is not None:
-            self._point(reference, instead, instead_of=target.revision)
-            return
-        self._take_away(target, before, "canary")
-
-    def _take_away(self, target: Target, before: Entry | None, reason: str) -> None:
-        """Let nothing serve an alias: what did may not cover what the alias covers now."""
-        reference = target.reference
-        self._fallback.covers(reference, target.manifest)
-        if before is not None and self._residency.pointed(reference) is before:
-            self._residency.unpoint(str(reference))
-            self._feed.tell("withdraw", reference=str(reference), revision=before.revision, reason=reason)
-
-    def _point(self, reference: Reference, entry: Entry, **facts: object) -> None:
-        """Let an entry serve a reference, where a tenant may still use it."""
-        before = self._residency.pointed(reference)
-        if not still_allowed(self._policies.current, reference):
-            return
-        self._followed[str(reference)] = reference
-        self._fallback.covers(reference, entry.manifest)
-        if before is entry:
-            return
-        self._residency.point(reference, entry)
-        self._metrics.swaps.labels(outcome="done").inc()
-        _log.info("%s is served by %s", reference, entry.revision)
-        was = before and before.revision
-        if entry.canaries:
-            facts["canaries"] = len(entry.canaries)
-        self._feed.tell("swap", reference=str(reference), revision=entry.revision, before=was, **facts)
 
 
 def _target(look: Look) -> Target:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from eul_serve.swap.feed import Feed
 from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.revision import Action, Event, RevisionState, Stage, advance
 from eul_serve.swap.room import Room
+from eul_serve.swap.stages import StageCount
 
 _log = logging.getLogger("eul_serve.swap")
 _DONE = {
@@ -56,10 +56,7 @@ class Residency:
         self._pointers: dict[str, Entry] = {}
         self._room = Room(engine.info.capacity, self._entries, self._send)
         self._work: set[asyncio.Task[None]] = set()
-        self._stages: Counter[Stage] = Counter()
-        self._counted: dict[Entry, Stage] = {}
-        for stage in Stage:
-            metrics.revisions.labels(stage=stage.value).set(0)
+        self._stages = StageCount(metrics)
 
     def entries(self) -> list[Entry]:
         """Return everything that is known, in the order in which it was asked for."""
@@ -167,16 +164,6 @@ class Residency:
             self._send(entry, Event.RETIRED)
         return served
 
-    def forgive(self, revision: str) -> None:
-        """Let a revision that failed be tried again at once."""
-        if (entry := self._entries.get(revision)) is not None:
-            entry.retry_at = 0.0
-
-    async def out(self, revision: str) -> None:
-        """Return when a revision takes no place of the engine."""
-        while (entry := self._entries.get(revision)) is not None and entry.state.holds_place:
-            await entry.changed.wait()
-
     async def close(self) -> None:
         """Wait for what is under way."""
         while self._work:
@@ -190,7 +177,7 @@ class Residency:
                 await entry.wait_while(lambda state: state.leaves)
             if entry is None or entry.state.stage is Stage.GONE:
                 entry = self._entries[revision] = Entry(name=name, revision=revision)
-                self._count(entry)
+                self._stages.count(entry, known=self._entries.get(entry.revision) is entry)
             elif entry.state.admits or entry.state.arrives:
                 return entry
             elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
@@ -230,25 +217,14 @@ class Residency:
         if moved or entry.state.in_flight < before.in_flight:
             self._room.changed.set()
         if entry.state.stage is not before.stage:
-            self._count(entry)
+            self._stages.count(entry, known=self._entries.get(entry.revision) is entry)
             self._feed.tell("stage", name=entry.name, revision=entry.revision, stage=entry.state.stage.value)
-
-    def _count(self, entry: Entry) -> None:
-        """Count revisions by stage, by the difference alone: of thousands each has six stages on its way in."""
-        before, now = self._counted.pop(entry, None), entry.state.stage
-        if before is not None:
-            self._stages[before] -= 1
-        if self._entries.get(entry.revision) is entry:
-            self._counted[entry] = now
-            self._stages[now] += 1
-        for stage in (before or now, now):
-            self._metrics.revisions.labels(stage=stage.value).set(self._stages[stage])
 
     async def _act(self, entry: Entry, action: Action) -> None:
         """Carry one action out, and send what came of it."""
         after_failure = entry.state.stage is Stage.FAILED
         try:
-            await self._carry(entry, action, after_failure=after_failure)
+            await self._carrier.carry(entry, action, lambda: self._send(entry, Event.PULLED))
             if action is not Action.UNLOAD:  # it may have been ordered meanwhile
                 self._orders.check(entry.name, entry.revision)
         except Exception as error:  # whatever it is, the server goes on, and what failed is not served
@@ -260,18 +236,6 @@ class Residency:
             entry.error, entry.failures, entry.since = None, 0, time.monotonic()
         if not after_failure:
             self._send(entry, _DONE[action])
-
-    async def _carry(self, entry: Entry, action: Action, *, after_failure: bool) -> None:
-        if action is Action.PULL:
-            await self._carrier.pull(entry, lambda: self._send(entry, Event.PULLED))
-        elif action is Action.LOAD:
-            await self._carrier.load(entry)
-        elif action is Action.PROBE:
-            await self._carrier.probe(entry)
-        elif after_failure:
-            await self._carrier.discard(entry)
-        else:
-            await self._carrier.unload(entry)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         if not isinstance(error, EulError):

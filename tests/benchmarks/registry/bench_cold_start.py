@@ -118,24 +118,25 @@ def _calls(root: Path, revisions: int, repeats: int) -> dict[str, Any]:
     aliased, exact = Reference.parse("poems:stable"), Reference.parse(f"poems@{first.revision}")
     registry.resolve(aliased)
     timed: dict[str, Callable[[], object]] = {
-        "names_seconds": registry.names,
-        "list_seconds": lambda: registry.revisions("poems"),
-        "resolve_alias_seconds": lambda: registry.resolve(aliased),
-        "resolve_revision_seconds": lambda: registry.resolve(exact),
-        "alias_seconds": lambda: registry.alias("poems", "stable"),
-        "standing_seconds": registry.standing,
+        "names_ms": registry.names,
+        "list_ms": lambda: registry.revisions("poems"),
+        "resolve_alias_ms": lambda: registry.resolve(aliased),
+        "resolve_revision_ms": lambda: registry.resolve(exact),
+        "alias_ms": lambda: registry.alias("poems", "stable"),
+        "standing_ms": registry.standing,
     }
     assert len(registry.revisions("poems")) == revisions, "all of them are listed"
     return {"revisions": revisions, **{name: _timed(call, 20 * repeats) for name, call in timed.items()}}
 
 
 def _timed(call: Callable[[], object], times: int) -> float:
+    """Return the median milliseconds of a call."""
     spent = []
     for _ in range(times):
         began = time.perf_counter()
         call()
         spent.append(time.perf_counter() - began)
-    return statistics.median(spent)
+    return 1000 * statistics.median(spent)
 
 
 def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
