@@ -8,6 +8,7 @@
       IdentityError         the caller is not known                               exit 5   UNAUTHENTICATED
       RefusedError          known caller, but policy or the registry says no      exit 5   PERMISSION_DENIED
         CanaryError         a bundle does not hide what its canaries say          exit 5   PERMISSION_DENIED
+        BannedError         a revision is banned, or was deleted for good         exit 5   PERMISSION_DENIED
       CapacityError         no free slot, disk full                               exit 6   RESOURCE_EXHAUSTED
         BusyError           too much at this moment; the same may pass later      exit 6   RESOURCE_EXHAUSTED
       EngineError           the engine is dead, not live yet, or not ours         exit 7   UNAVAILABLE
@@ -64,6 +65,10 @@ class RefusedError(EulError):
 
 class CanaryError(RefusedError):
     """A bundle's canaries failed or could not be asked, so a server does not serve it; no caller is told that much."""
+
+
+class BannedError(RefusedError):
+    """A person has ordered that a revision is banned or deleted; no caller of a server is told that much."""
 
 
 class CapacityError(EulError):

@@ -41,6 +41,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--audit", type=_PATH, help="File to write decisions to, each line bound to the one before.")
 @click.option("--canaries", type=_PATH, help="Private texts of canaries, which must pass before a bundle serves.")
 @click.option("--cache", type=_PATH, default=Path("build/cache"), show_default=True, help="Verified bundles.")
+@click.option(
+    "--cache-gib", type=float, help="Room for them in GiB; what nobody uses leaves first. No bound without it."
+)
 @engine_options
 @click.option("--poll-seconds", type=float, default=1.0, show_default=True, help="Between two looks at the registry.")
 @click.option("--deadline-seconds", type=float, default=300.0, show_default=True, help="Longest time of one call.")
@@ -131,6 +134,7 @@ def serve_settings(options: dict[str, Any]) -> ServeSettings:
         policy=options["policy"],
         tokens=options["tokens"],
         cache=options["cache"].absolute(),
+        cache_bytes=None if options["cache_gib"] is None else int(options["cache_gib"] * 2**30),
         transport=transport(options["listen"]),
         admin=options["admin_listen"] and transport(options["admin_listen"]),
         openai=options["openai_listen"] and transport(options["openai_listen"]),

@@ -22,7 +22,7 @@ class Step:
     at: str
     """When, UTC, ISO 8601; empty for the state that a watch begins with."""
     act: str
-    """stage, canary, swap, swap_refused, withdraw, policy, start, or an act of an administrator."""
+    """stage, canary, swap, swap_refused, withdraw, purge, policy, start, or an act of an administrator."""
     revision: str
     """The revision that it is about, or empty."""
     state: str

@@ -22,7 +22,18 @@ SWAP_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 
 DENIALS = ("identity", "refused", "limit")
 """Why a call is turned away."""
-FAILURES = ("unforget", "canary", "corrupt", "other_base", "missing", "no_room", "engine", "unreadable", "other")
+FAILURES = (
+    "unforget",
+    "canary",
+    "banned",
+    "corrupt",
+    "other_base",
+    "missing",
+    "no_room",
+    "engine",
+    "unreadable",
+    "other",
+)
 """Why a revision or a move is not taken up."""
 
 
@@ -40,6 +51,9 @@ class Metrics:
         self.denials = Counter("eul_policy_denials", "Calls that the policy refused.", ("reason",), registry=registry)
         self.policy_loads = Counter(
             "eul_policy_loads", "Readings of a changed policy.", ("outcome",), registry=registry
+        )
+        self.registry_polls = Counter(
+            "eul_registry_polls", "Readings of what stands ordered in the registry.", ("outcome",), registry=registry
         )
         self.revisions = Gauge("eul_revisions", "Revisions by stage of their life.", ("stage",), registry=registry)
         self.audit_failures = Counter(
@@ -60,6 +74,7 @@ class Metrics:
             (self.tokens, "kind", ("prompt", "completion")),
             (self.denials, "reason", DENIALS),
             (self.policy_loads, "outcome", ("loaded", "refused")),
+            (self.registry_polls, "outcome", ("done", "failed")),
             (self.swaps, "outcome", ("done", *FAILURES)),
             (self.verification_failures, "reason", FAILURES),
         ):

@@ -49,6 +49,7 @@ class Aliases:
         self._manifest = manifest
         self._log = log
         self._chains: dict[tuple[str, str], Chain] = {}
+        self._known: dict[str, _Current] = {}
 
     def names(self, name: str) -> list[str]:
         """Return the names of a bundle's aliases, sorted."""
@@ -121,8 +122,11 @@ class Aliases:
         entries = self._chain(name, alias).entries()
         if not entries:
             return None
-        moves = tuple(history.move_of(entry, where) for entry in entries)
-        return _Current(AliasState(moves[-1].revision, moves), entries[-1])
+        known = self._known.get(where)
+        if known is None or known.last is not entries[-1]:  # else as at the last look: no poll parses a history again
+            moves = tuple(history.move_of(entry, where) for entry in entries)
+            known = self._known[where] = _Current(AliasState(moves[-1].revision, moves), entries[-1])
+        return known
 
     def _chain(self, name: str, alias: str) -> Chain:
         key = (check_name(name, "bundle"), check_name(alias, "alias"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from eul_serve.audit.chain import Entry
-from eul_serve.errors import BundleFormatError, InputError, RefusedError
+from eul_serve.errors import BannedError, BundleFormatError, InputError
 from eul_serve.format import check_digest
 from eul_serve.registry.chain import Chain
 from eul_serve.registry.log import ActLog
@@ -54,6 +54,10 @@ class Standing:
         kept = {digest: one for digest, one in getattr(self, room).items() if digest != order.digest}
         return replace(self, **{room: kept if order.act in _ENDS else {**kept, order.digest: order}})
 
+    def against(self, revision: str) -> Order | None:
+        """Return the order by which nobody may use a revision, a deletion before a ban; None where there is none."""
+        return self.deleted.get(revision) or self.banned.get(revision)
+
     def check_usable(self, where: str, revision: str) -> None:
         """Refuse a revision that is banned or was deleted.
 
@@ -62,14 +66,14 @@ class Standing:
             revision: The revision.
 
         Raises:
-            RefusedError: It may not be used.
+            BannedError: It may not be used.
         """
         if order := self.deleted.get(revision):
-            raise RefusedError(
+            raise BannedError(
                 f"{where}: {revision} was deleted on {order.at}, and may not come back: {order.reason}; train anew"
             )
         if order := self.banned.get(revision):
-            raise RefusedError(
+            raise BannedError(
                 f"{where}: {revision} is banned since {order.at}: {order.reason}; use another revision, or "
                 "`eul ban --lift` it"
             )

@@ -78,13 +78,22 @@ class Tree:
         return []
 
     @contextmanager
-    def locked(self, *parts: str, shared: bool = False) -> Iterator[int]:
-        """Hold a lock file; the system drops the lock of a process that dies."""
+    def locked(self, *parts: str, shared: bool = False, wait: bool = True) -> Iterator[int]:
+        """Hold a lock file; the system drops the lock of a process that dies.
+
+        Args:
+            *parts: Its path.
+            shared: Whether others may share it.
+            wait: Whether to wait for it; else BlockingIOError is raised where somebody has it.
+
+        Yields:
+            Its descriptor.
+        """
         with self.directory(*parts[:-1], create=True) as parent:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(parts[-1], flags, 0o666, dir_fd=parent)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
             yield descriptor
         finally:
             os.close(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from eul_serve.errors import InputError, NotFoundError, RefusedError
+from eul_serve.errors import BannedError, InputError, NotFoundError, RefusedError
 from eul_serve.format import Reference
 from eul_serve.policy import BASE, REFUSAL, TenantPolicy
 from eul_serve.registry import Registry
@@ -79,7 +79,8 @@ class BundleServicer(services.BundleServiceServicer):
         try:
             revision = entry.revision if entry else await asyncio.to_thread(self._registry.resolve, target)
             manifest = await asyncio.to_thread(self._registry.manifest, target.name, revision)
-        except NotFoundError as error:
+            self._residency.check(target.name, revision)
+        except (NotFoundError, BannedError) as error:
             raise RefusedError(REFUSAL) from error
         known = self._residency.entry(revision)
         return pb.GetBundleResponse(

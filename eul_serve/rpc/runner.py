@@ -153,7 +153,10 @@ class Runner:
     ) -> AsyncIterator[tuple[Charge, ResidentBundle | None]]:
         """Hold all that a request needs: its lease, its tokens, its place in the line, and its revision."""
         tenant, traffic = caller.tenant, self._traffic
-        with traffic.leases.hold(caller, reference, rights), traffic.quotas.charge(tenant, tokens) as charge:
+        with (
+            traffic.leases.hold(caller, reference, rights) as lease,
+            traffic.quotas.charge(tenant, tokens) as charge,
+        ):
             if reference is not None:
                 with stage_span("find"):
                     await self._follower.find(reference)  # no place at the engine is held while a bundle is loaded
@@ -164,6 +167,7 @@ class Runner:
                 else:  # pinned only now: whoever waits in the line runs on what is served when its turn comes
                     entry = await self._follower.find(reference)
                     with self._residency.admit(entry) as bundle:
+                        lease.revision = entry.revision
                         yield charge, bundle
 
     @asynccontextmanager

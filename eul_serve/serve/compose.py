@@ -18,6 +18,7 @@ from eul_serve.serve.parts import assemble
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.follower import Follower
 from eul_serve.swap.policy_source import PolicySource
+from eul_serve.swap.polling import poll_forever
 from eul_serve.swap.residency import Residency
 
 _log = logging.getLogger("eul_serve.serve")
@@ -69,7 +70,7 @@ async def running(
         await parts.follower.poll_registry()
         await parts.follower.settle()
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        tasks.append(asyncio.create_task(parts.follower.run(settings.poll_seconds)))
+        tasks.append(asyncio.create_task(poll_forever(parts.follower, parts.registry, settings.poll_seconds)))
         tasks.append(asyncio.create_task(_watch_engine(engine, min(settings.poll_seconds, WATCH_SECONDS), failed)))
         await fronts.welcome(not parts.leases.closed)
         yield RunningServer(ports=ports, follower=parts.follower, residency=parts.residency, failed=failed)

@@ -14,10 +14,15 @@ from eul_serve.rpc.salt import Salter
 from eul_serve.serve.key import server_key
 from eul_serve.serve.settings import ServeSettings
 from eul_serve.swap.arrival import Store
+from eul_serve.swap.enforcer import Enforcer
+from eul_serve.swap.fallback import Fallback
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.follower import Follower
 from eul_serve.swap.leases import Leases
+from eul_serve.swap.lookout import Lookout
 from eul_serve.swap.memory import Memory
+from eul_serve.swap.mover import Mover
+from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.pins import Pins
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
@@ -49,8 +54,7 @@ class Parts:
 
     async def close(self) -> None:
         """Wait for what is under way, and end the threads."""
-        await self.follower.settle()
-        self.follower.close()
+        await self.follower.close()
         await self.pins.close()
         await self.residency.close()
 
@@ -72,10 +76,14 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
     """
     salter = Salter(server_key(settings.key_file))
     registry, leases, feed = open_registry(settings.registry), Leases(settings.limits), Feed()
-    store = Store(registry=registry, cache=Cache(settings.cache), fingerprint=engine.info.fingerprint, metrics=metrics)
-    residency = Residency(engine, store, metrics, feed, settings.canaries)
-    memory = Memory(settings.cache, settings.registry)
-    follower = Follower(policies, registry, residency, leases, metrics, feed, memory)
+    cache = Cache(settings.cache, settings.cache_bytes)
+    store = Store(registry=registry, cache=cache, fingerprint=engine.info.fingerprint, metrics=metrics)
+    orders = KnownOrders(settings.cache, settings.registry)
+    residency = Residency(engine, store, orders, metrics, feed, settings.canaries)
+    fallback = Fallback(policies, registry, residency, Memory(settings.cache, settings.registry))
+    mover = Mover(policies, residency, fallback, orders, metrics, feed)
+    enforcer = Enforcer(orders, residency, leases, cache, feed)
+    follower = Follower(policies, Lookout(registry), residency, leases, metrics, feed, mover, orders, enforcer)
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic, pins = Traffic(leases=leases, quotas=Quotas(), line=line), Pins(engine, residency, feed)
     return Parts(

@@ -25,6 +25,8 @@ class ServeSettings:
     """A second file of tokens alone."""
     cache: Path
     """Directory of verified bundles."""
+    cache_bytes: int | None = None
+    """How many bytes they may have together; None sets no bound."""
     transport: TransportSettings
     """How the server is reached."""
     admin: TransportSettings | None = None
@@ -58,6 +60,10 @@ class ServeSettings:
         for name in ("poll_seconds", "queue_seconds", "deadline_seconds", "grace_seconds"):
             if not 0 < getattr(self, name) <= 86_400:
                 raise InputError(f"{name}: expected above 0 to 86400 seconds, found {getattr(self, name):g}")
+        if self.cache_bytes is not None and self.cache_bytes < 1:
+            raise InputError(
+                f"--cache-gib: expected above 0, found {self.cache_bytes / 2**30:g}; leave it out for no bound"
+            )
         for name in ("total", "tenant"):
             if getattr(self.limits, name) < 1:
                 raise InputError(f"requests at once: expected 1 or more, found {getattr(self.limits, name)}")

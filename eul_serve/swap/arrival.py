@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from eul_serve.errors import (
+    BannedError,
     BundleFormatError,
     BundleMismatchError,
     CanaryError,
@@ -24,6 +26,7 @@ from eul_serve.format import Bundle, Manifest
 from eul_serve.metrics import Metrics
 from eul_serve.registry import Cache, Registry
 
+_log = logging.getLogger("eul_serve.swap")
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
 
@@ -31,7 +34,8 @@ _REASONS: dict[type[EulError], str] = {
     BundleFormatError: "corrupt",
     BundleMismatchError: "other_base",
     NotFoundError: "missing",
-    CanaryError: "canary",  # before what it is a kind of
+    CanaryError: "canary",  # these two before what they are kinds of
+    BannedError: "banned",
     RefusedError: "unforget",
     CapacityError: "no_room",
     EngineError: "engine",
@@ -80,6 +84,13 @@ class Store:
             pulled()
         self.metrics.swap_seconds.labels(stage="verify").observe(spent - timed.seconds)
         return bundle
+
+    def release(self, revision: str) -> None:
+        """Let a revision that was pulled leave the cache where others need its room; blocks."""
+        try:
+            self.cache.release(revision)
+        except EulError as error:  # it stays: that costs room until this process ends, and nothing else
+            _log.warning("bundle %s: keeps its room in the cache: %s", revision, error)
 
 
 class _TimedRegistry:

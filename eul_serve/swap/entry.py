@@ -29,6 +29,8 @@ class Entry:
     """What it must hide before it serves, once verified."""
     resident: ResidentBundle | None = None
     """What the engine was given, once loading."""
+    kept: bool = False
+    """Whether it keeps its place in the cache."""
     pointers: set[str] = field(default_factory=set)
     """References that point to it."""
     error: EulError | None = None

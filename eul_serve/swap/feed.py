@@ -20,7 +20,7 @@ class Happening:
     """One thing that happened."""
 
     act: str
-    """stage, canary, swap, swap_refused, withdraw, policy, start, stop, or an act of an administrator."""
+    """stage, canary, swap, swap_refused, withdraw, purge, policy, start, stop, or an act of an administrator."""
     facts: Mapping[str, Any]
     """With what: names and digests, never a prompt or a secret."""
     at: str = field(default_factory=utc_now)

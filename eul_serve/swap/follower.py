@@ -1,35 +1,35 @@
 """Follows registry and policy: polls read them in threads, and start what has to change.
 
 Nothing slow delays the reading of the policy, so that a revoked right stops its requests in time: policy and registry
-are read by a thread each, and every alias has at most one move under way, in a task of its own.
+are read by a thread each, and every alias has at most one move under way, in a task of its own. What is ordered in the
+registry is read before any alias, and obeyed at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from eul_serve.errors import CanaryError, EngineError, EulError, NotFoundError, RefusedError
+from eul_serve.errors import BannedError, BundleFormatError, EngineError, EulError, NotFoundError, RefusedError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
 from eul_serve.policy import REFUSAL, Policy
-from eul_serve.registry import Registry
 from eul_serve.swap.arrival import as_answer, origin_of, reason_of
 from eul_serve.swap.complaints import Complaints
+from eul_serve.swap.enforcer import Enforcer
 from eul_serve.swap.entry import Entry
-from eul_serve.swap.fallback import Fallback
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
-from eul_serve.swap.memory import Memory
+from eul_serve.swap.lookout import Look, Lookout
+from eul_serve.swap.mover import Mover
+from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
 from eul_serve.swap.target import Target
 
-_log = logging.getLogger("eul_serve.swap")
 _T = TypeVar("_T")
 
 
@@ -39,29 +39,29 @@ class Follower:
     def __init__(
         self,
         policies: PolicySource,
-        registry: Registry,
+        lookout: Lookout,
         residency: Residency,
         leases: Leases,
         metrics: Metrics,
         feed: Feed,
-        memory: Memory,
+        mover: Mover,
+        orders: KnownOrders,
+        enforcer: Enforcer,
     ) -> None:
         self._policies = policies
-        self._registry = registry
+        self._lookout = lookout
         self._residency = residency
         self._leases = leases
         self._metrics = metrics
         self._feed = feed
-        self._fallback = Fallback(policies, registry, residency, memory)
+        self._mover = mover
+        self._orders = orders
+        self._enforcer = enforcer
         self._complaints = Complaints(residency, feed)
-        self._followed: dict[str, Reference] = {}
         self._moves: dict[str, asyncio.Task[None]] = {}
+        self._reading: asyncio.Task[EulError | None] | None = None
         self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
         self._registry_thread = ThreadPoolExecutor(1, "eul-registry")
-
-    async def run(self, poll_seconds: float) -> None:
-        """Poll for ever."""
-        await asyncio.gather(*(_forever(poll, poll_seconds) for poll in (self.poll_policy, self.poll_registry)))
 
     async def poll_policy(self, *, strict: bool = False) -> None:
         """Read the policy once; stop what it does not grant any more.
@@ -74,14 +74,20 @@ class Follower:
             self._leases.recheck(self._policies.current)
             self._feed.tell("policy", epoch=self._policies.current.epoch)
 
-    async def poll_registry(self) -> None:
-        """Read the registry once, and start what has to change."""
+    async def poll_registry(self) -> bool:
+        """Read the registry once, and start what has to change; return whether it could be read."""
         wanted = self._wanted(self._policies.current)
         for key in self._residency.pointers() - wanted.keys():
             self._residency.unpoint(key)
+        trouble = await self._poll_orders()
+        # Damaged orders keep no alias from moving on; a registry that does not answer is asked for nothing else.
+        if self._orders.standing is None or not isinstance(trouble, BundleFormatError | None):
+            return False
         idle = [reference for key, reference in wanted.items() if key not in self._moves]
-        for target in await self._in(self._registry_thread, self._read_all, idle):
-            self._start_move(target)
+        known = {reference: self._revision_of(reference) for reference in idle}
+        for look in await self._in(self._registry_thread, self._lookout.look_all, known):
+            self._take(look)
+        return trouble is None
 
     async def look(self, reference: Reference) -> str:
         """Look at an alias now, and return the revision that serves it then.
@@ -95,10 +101,11 @@ class Follower:
         Raises:
             EulError: It cannot be read, or what it points to cannot be taken up.
         """
-        target = await self._in(self._registry_thread, self._read, reference)
+        await self._read_orders()
+        target = _target(await self._in(self._registry_thread, self._lookout.look, reference))
         entry = self._residency.pointed(reference)
         if entry is None or entry.revision != target.revision:
-            entry = await self._move(target)
+            entry = await self._mover.move(target)
         return entry.revision
 
     async def settle(self) -> None:
@@ -106,8 +113,11 @@ class Follower:
         while self._moves:
             await asyncio.wait(tuple(self._moves.values()))
 
-    def close(self) -> None:
-        """End the threads."""
+    async def close(self) -> None:
+        """Wait for what is under way, and end the threads."""
+        await self.settle()
+        await self._enforcer.close()
+        self._lookout.close()
         for thread in (self._policy_thread, self._registry_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 
@@ -128,51 +138,87 @@ class Follower:
             EulError: There is none, or it cannot be taken up.
         """
         entry = self._residency.pointed(reference)
-        if entry is not None:
-            return entry
+        return entry if entry is not None else await self._bring(reference, await self._asked(reference))
+
+    async def _asked(self, reference: Reference) -> Target:
+        """Look up what a request asks for, in words for callers."""
         try:
+            if not self._orders.read:
+                await self._poll_orders()
             # The pair is looked up, never the digest alone: it may belong to a bundle of somebody else.
-            target = await asyncio.to_thread(self._read, reference)
+            return _target(await asyncio.to_thread(self._lookout.look, reference))
         except NotFoundError as error:
             raise RefusedError(REFUSAL) from error
         except EulError as error:
             raise as_answer(str(reference), error) from error
-        if reference.revision is not None:
-            return await self._residency.ensure(reference.name, target.revision)
+
+    async def _bring(self, reference: Reference, target: Target) -> Entry:
+        """Bring in what a request asks for, in words for callers."""
         try:
-            self._fallback.check(target)
-        except RefusedError as error:  # its words are for operators
-            raise EngineError(f"{reference} is not served now; ask the operator for what the log says") from error
-        try:
-            return await self._move(target)
-        except EulError:
+            if reference.revision is not None:
+                return await self._residency.ensure(reference.name, target.revision)
+            return await self._mover.move(target)
+        except BannedError as error:  # its words, and those of the next, are for operators
+            raise RefusedError(REFUSAL) if reference.revision else _unserved(reference) from error
+        except EulError as error:
             # Where its canaries failed, an earlier revision may stand in by now.
-            if (instead := self._residency.pointed(reference)) is None:
-                raise
-            return instead
+            if (instead := self._residency.pointed(reference)) is not None:
+                return instead
+            if isinstance(error, RefusedError):
+                raise _unserved(reference) from error
+            raise
 
     def _wanted(self, policy: Policy) -> dict[str, Reference]:
         """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
-        self._followed = {key: one for key, one in self._followed.items() if still_allowed(policy, one)}
-        return {**self._followed, **wanted_references(policy)}
+        named = wanted_references(policy)
+        followed = self._mover.followed
+        # What the policy names itself is allowed: not to ask for each of thousands at every poll.
+        for key in [key for key, one in followed.items() if key not in named and not still_allowed(policy, one)]:
+            del followed[key]
+        return {**followed, **named}
 
-    def _read(self, reference: Reference) -> Target:
-        return Target.read(self._registry, reference)
+    async def _poll_orders(self) -> EulError | None:
+        """Read what is ordered, and obey it; where it cannot be read, what was read before stays in force.
 
-    def _read_all(self, references: list[Reference]) -> list[Target]:
-        found = []
-        for reference in references:
-            try:
-                found.append(self._read(reference))
-            except EulError as error:
-                self._complaints.tell(reference, error)
-        return found
+        Returns:
+            Why it could not be read, or None; whoever asks while somebody reads already waits for the same answer.
+        """
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._try_orders())
+            self._reading.add_done_callback(self._end_reading)
+        return await asyncio.shield(self._reading)
+
+    def _end_reading(self, _: asyncio.Task[EulError | None]) -> None:
+        self._reading = None
+
+    async def _try_orders(self) -> EulError | None:
+        try:
+            await self._read_orders()
+        except EulError as error:
+            self._metrics.registry_polls.labels(outcome="failed").inc()
+            self._complaints.tell_unread(error)
+            return error
+        self._metrics.registry_polls.labels(outcome="done").inc()
+        self._complaints.end_unread()
+        return None
+
+    async def _read_orders(self) -> None:
+        self._enforcer.put(await self._in(self._registry_thread, self._lookout.orders))
+
+    def _revision_of(self, reference: Reference) -> str | None:
+        entry = self._residency.pointed(reference)
+        return entry.revision if entry is not None else None
+
+    def _take(self, look: Look) -> None:
+        """Start what a look at a reference asks for."""
+        if look.error is not None:
+            self._complaints.tell(look.reference, look.error)
+        elif look.target is None or look.target.revision == self._revision_of(look.reference):
+            self._complaints.end(look.reference)
+        else:
+            self._start_move(look.target)
 
     def _start_move(self, target: Target) -> None:
-        entry = self._residency.pointed(target.reference)
-        if entry is not None and entry.revision == target.revision:
-            self._complaints.end(target.reference)
-            return
         key = str(target.reference)
         task = asyncio.create_task(self._try_move(target))
         self._moves[key] = task
@@ -180,67 +226,21 @@ class Follower:
 
     async def _try_move(self, target: Target) -> None:
         try:
-            await self._move(target)
+            await self._mover.move(target)
         except EulError as error:
             self._metrics.swaps.labels(outcome=reason_of(origin_of(error))).inc()
             self._complaints.tell(target.reference, origin_of(error))
         else:
             self._complaints.end(target.reference)
 
-    async def _move(self, target: Target) -> Entry:
-        """Point a reference at its target: bring the revision in, then switch without a gap."""
-        reference = target.reference
-        self._fallback.check(target)
-        before = self._residency.pointed(reference)
-        try:
-            entry = await self._residency.ensure(reference.name, target.revision)
-        except EulError as error:
-            if isinstance(origin_of(error), CanaryError):
-                await self._retreat(target, before)
-            raise
-        facts = self._fallback.check(target)  # another move of this alias may have ended while this one was loading
-        self._point(reference, entry, **facts)
-        return entry
 
-    async def _retreat(self, target: Target, before: Entry | None) -> None:
-        """Let an alias whose revision failed its canaries be served by what may stand in, or by nothing.
-
-        Nothing is done where the alias is not where it was `before`, as another move has ended meanwhile.
-        """
-        reference = target.reference
-        instead = await self._fallback.find(target)
-        if self._residency.pointed(reference) is not before:
-            return
-        if instead is not None:
-            self._point(reference, instead, instead_of=target.revision)
-            return
-        self._fallback.covers(reference, target.manifest)
-        if before is not None:
-            self._residency.unpoint(str(reference))
-            self._feed.tell("withdraw", reference=str(reference), revision=before.revision, reason="canary")
-
-    def _point(self, reference: Reference, entry: Entry, **facts: object) -> None:
-        """Let an entry serve a reference, where a tenant may still use it."""
-        before = self._residency.pointed(reference)
-        if not still_allowed(self._policies.current, reference):
-            return
-        self._followed[str(reference)] = reference
-        self._fallback.covers(reference, entry.manifest)
-        if before is entry:
-            return
-        self._residency.point(reference, entry)
-        self._metrics.swaps.labels(outcome="done").inc()
-        _log.info("%s is served by %s", reference, entry.revision)
-        was = before and before.revision
-        if entry.canaries:
-            facts["canaries"] = len(entry.canaries)
-        self._feed.tell("swap", reference=str(reference), revision=entry.revision, before=was, **facts)
+def _target(look: Look) -> Target:
+    """Return where a look led, or raise why it led nowhere."""
+    if look.error is not None:
+        raise look.error
+    assert look.target is not None, "a look that knows no revision finds a target"
+    return look.target
 
 
-async def _forever(poll: Callable[[], Awaitable[None]], poll_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(poll_seconds)
-        try:
-            await poll()
-        except Exception:  # the server goes on with what it has; the next poll may work
-            _log.exception("poll failed")
+def _unserved(reference: Reference) -> EngineError:
+    return EngineError(f"{reference} is not served now; ask the operator for what the log says")

@@ -14,6 +14,7 @@ from eul_serve.identity import Caller
 from eul_serve.policy import Policy, Right
 
 REVOKED = "the right to this bundle was withdrawn while the request ran; ask the operator for the policy"
+WITHDRAWN = "this bundle was withdrawn while the request ran; ask the operator which one to use"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -28,6 +29,8 @@ class Lease:
     """Rights that it uses."""
     task: asyncio.Task[object]
     """The task that runs it."""
+    revision: str | None = None
+    """The revision that it runs on, once it has one."""
     revoked: EulError | None = None
     """Why it was stopped."""
 
@@ -130,6 +133,13 @@ class Leases:
                 lease.check(policy)
             except (IdentityError, RefusedError) as error:
                 lease.revoke(error)
+
+    def stop(self, revision: str) -> int:
+        """Stop every request that runs on a revision; return how many there are."""
+        running = [lease for lease in self._open if lease.revision == revision]
+        for lease in running:
+            lease.revoke(RefusedError(WITHDRAWN))
+        return len(running)
 
     def _check_room(self, caller: Caller) -> None:
         name, quota = caller.tenant.name, caller.tenant.quota

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,10 @@ from eul_serve.swap.canaries import Canaries
 from eul_serve.swap.carrier import Carrier
 from eul_serve.swap.entry import Entry
 from eul_serve.swap.feed import Feed
+from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.revision import Action, Event, RevisionState, Stage, advance
 from eul_serve.swap.room import Room
+from eul_serve.swap.stages import StageCount
 
 _log = logging.getLogger("eul_serve.swap")
 _DONE = {
@@ -39,8 +40,15 @@ class Residency:
     """The revisions of one server."""
 
     def __init__(
-        self, engine: Engine, store: Store, metrics: Metrics, feed: Feed, canary_texts: Path | None = None
+        self,
+        engine: Engine,
+        store: Store,
+        orders: KnownOrders,
+        metrics: Metrics,
+        feed: Feed,
+        canary_texts: Path | None = None,
     ) -> None:
+        self._orders = orders
         self._carrier = Carrier(engine, store, Canaries(engine, canary_texts, feed), metrics)
         self._metrics = metrics
         self._feed = feed
@@ -48,6 +56,7 @@ class Residency:
         self._pointers: dict[str, Entry] = {}
         self._room = Room(engine.info.capacity, self._entries, self._send)
         self._work: set[asyncio.Task[None]] = set()
+        self._stages = StageCount(metrics)
 
     def entries(self) -> list[Entry]:
         """Return everything that is known, in the order in which it was asked for."""
@@ -100,9 +109,11 @@ class Residency:
             An entry that admits requests now.
 
         Raises:
+            BannedError: A person has ordered that nobody may use it.
             EulError: It could not be pulled, verified or loaded, or there is no room.
         """
         while True:
+            self._orders.check(name, revision)
             entry = self._entries.get(revision)
             if entry is None or not entry.state.admits:
                 entry = await self._start(name, revision)
@@ -130,6 +141,29 @@ class Residency:
         """Take a reference away; its revision drains when nobody else needs it."""
         self._release(self._pointers.pop(key), key)
 
+    def check(self, name: str, revision: str) -> None:
+        """Return where nobody has ordered that a revision may not be used; else raise BannedError."""
+        self._orders.check(name, revision)
+
+    def withdraw(self, revision: str) -> list[str]:
+        """Let nothing run on a revision from now on; it leaves the engine when what runs on it has ended.
+
+        Args:
+            revision: A revision that `ensure` refuses.
+
+        Returns:
+            What it served: the references that pointed to it, or itself where it took requests without one.
+        """
+        entry = self._entries.get(revision)
+        if entry is None or not entry.state.admits:
+            return []  # on its way in: that ends with a failure
+        served = sorted(entry.pointers) or [f"{entry.name}@{revision}"]
+        for key in tuple(entry.pointers):
+            self.unpoint(key)
+        if entry.state.admits:
+            self._send(entry, Event.RETIRED)
+        return served
+
     async def close(self) -> None:
         """Wait for what is under way."""
         while self._work:
@@ -143,6 +177,7 @@ class Residency:
                 await entry.wait_while(lambda state: state.leaves)
             if entry is None or entry.state.stage is Stage.GONE:
                 entry = self._entries[revision] = Entry(name=name, revision=revision)
+                self._stages.count(entry, known=self._entries.get(entry.revision) is entry)
             elif entry.state.admits or entry.state.arrives:
                 return entry
             elif entry.state.stage is Stage.FAILED and time.monotonic() < entry.retry_at and entry.error is not None:
@@ -168,6 +203,8 @@ class Residency:
             task = asyncio.create_task(self._act(entry, action))
             self._work.add(task)
             task.add_done_callback(self._work.discard)
+        if entry.state.stage in (Stage.GONE, Stage.FAILED):
+            self._carrier.release(entry)
         if entry.state.stage is Stage.GONE and self._entries.get(entry.revision) is entry:
             del self._entries[entry.revision]
         self._tell(entry, before)
@@ -180,16 +217,16 @@ class Residency:
         if moved or entry.state.in_flight < before.in_flight:
             self._room.changed.set()
         if entry.state.stage is not before.stage:
-            stages = Counter(one.state.stage.value for one in self._entries.values())
-            for stage in Stage:
-                self._metrics.revisions.labels(stage=stage.value).set(stages[stage.value])
+            self._stages.count(entry, known=self._entries.get(entry.revision) is entry)
             self._feed.tell("stage", name=entry.name, revision=entry.revision, stage=entry.state.stage.value)
 
     async def _act(self, entry: Entry, action: Action) -> None:
         """Carry one action out, and send what came of it."""
         after_failure = entry.state.stage is Stage.FAILED
         try:
-            await self._carry(entry, action, after_failure=after_failure)
+            await self._carrier.carry(entry, action, lambda: self._send(entry, Event.PULLED))
+            if action is not Action.UNLOAD:  # it may have been ordered meanwhile
+                self._orders.check(entry.name, entry.revision)
         except Exception as error:  # whatever it is, the server goes on, and what failed is not served
             if action is not Action.UNLOAD:
                 self._fail(entry, error)
@@ -199,18 +236,6 @@ class Residency:
             entry.error, entry.failures, entry.since = None, 0, time.monotonic()
         if not after_failure:
             self._send(entry, _DONE[action])
-
-    async def _carry(self, entry: Entry, action: Action, *, after_failure: bool) -> None:
-        if action is Action.PULL:
-            await self._carrier.pull(entry, lambda: self._send(entry, Event.PULLED))
-        elif action is Action.LOAD:
-            await self._carrier.load(entry)
-        elif action is Action.PROBE:
-            await self._carrier.probe(entry)
-        elif after_failure:
-            await self._carrier.discard(entry)
-        else:
-            await self._carrier.unload(entry)
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         if not isinstance(error, EulError):

@@ -87,7 +87,7 @@ def settings_at(root: Path, **options: Any) -> ServeSettings:
     return ServeSettings(
         registry=str(root / "registry"),
         policy=root / "policy.toml",
-        cache=root / "cache",
+        cache=options.pop("cache", root / "cache"),
         transport=options.pop("transport", TransportSettings(listen=Address("127.0.0.1", 0))),
         metrics_listen=Address("127.0.0.1", 0),
         **{"poll_seconds": POLL_SECONDS, "grace_seconds": 5.0, **options},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -85,18 +86,19 @@ def test_a_caller_does_not_show_its_token() -> None:
     assert "secret" not in repr(Credentials(token="secret"))
 
 
-async def test_a_revision_that_is_not_there_admits_nobody() -> None:
+async def test_a_revision_that_is_not_there_admits_nobody(tmp_path: Path) -> None:
     from prometheus_client import CollectorRegistry
 
     from eul_serve.metrics import Metrics
     from eul_serve.registry import Cache, open_registry
     from eul_serve.swap.arrival import Store
     from eul_serve.swap.entry import Entry
+    from eul_serve.swap.orders import KnownOrders
 
     metrics = Metrics(CollectorRegistry())
     engine = FakeEngine("sha256:" + "0" * 64)
     store = Store(registry=open_registry("nowhere"), cache=Cache(None), fingerprint="", metrics=metrics)
-    residency = Residency(engine, store, metrics, Feed())
+    residency = Residency(engine, store, KnownOrders(tmp_path, "nowhere"), metrics, Feed())
     entry = Entry(name="poems", revision="sha256:" + "1" * 64)
     with pytest.raises(EngineError, match="it is announced"), residency.admit(entry):
         pass

@@ -1,0 +1,84 @@
+"""Carries out what people order: a revision that is banned or deleted is served by nobody.
+
+Pointers to it go, what runs on it is stopped, it leaves the engine, and a deleted one the disk too. What its aliases
+cover stays in memory, so that nothing un-forgets in the gap, and nothing stands in: a person moves the alias.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from eul_serve.errors import EulError
+from eul_serve.registry import Cache
+from eul_serve.registry.orders import Order, Standing
+from eul_serve.swap.feed import Feed
+from eul_serve.swap.leases import Leases
+from eul_serve.swap.orders import KnownOrders
+from eul_serve.swap.residency import Residency
+from eul_serve.swap.unforget import MAX_REASON
+
+_log = logging.getLogger("eul_serve.swap")
+
+
+class Enforcer:
+    """Lives on the event loop of the server."""
+
+    def __init__(self, orders: KnownOrders, residency: Residency, leases: Leases, cache: Cache, feed: Feed) -> None:
+        self._orders = orders
+        self._residency = residency
+        self._leases = leases
+        self._cache = cache
+        self._feed = feed
+        self._obeyed = Standing()
+        self._purged: set[str] = set()
+        self._purges: dict[str, asyncio.Task[None]] = {}
+
+    def put(self, standing: Standing) -> None:
+        """Obey what stands from now on.
+
+        Args:
+            standing: What the registry says.
+        """
+        before, self._obeyed = self._obeyed, standing
+        self._orders.put(standing)  # first: nothing that is withdrawn below may come back
+        for order in (*standing.banned.values(), *standing.deleted.values()):
+            if order not in (before.banned.get(order.digest), before.deleted.get(order.digest)):
+                self._obey(order)
+        for revision in before.banned.keys() - standing.banned.keys():
+            if (entry := self._residency.entry(revision)) is not None:
+                entry.retry_at = 0.0  # it may be tried again at once
+        for revision in standing.deleted.keys() - self._purged - self._purges.keys():
+            self._start_purge(revision)
+
+    async def close(self) -> None:
+        """Wait for what is under way."""
+        while self._purges:
+            await asyncio.wait(tuple(self._purges.values()))
+
+    def _obey(self, order: Order) -> None:
+        served = self._residency.withdraw(order.digest)
+        stopped = self._leases.stop(order.digest)
+        for key in served:
+            _log.warning("%s is served by nothing: %s is under the order %r", key, order.digest, order.act)
+            facts = {"reference": key, "revision": order.digest, "reason": order.act, "stopped": stopped}
+            self._feed.tell("withdraw", **facts, why=order.reason[:MAX_REASON])
+
+    def _start_purge(self, revision: str) -> None:
+        task = asyncio.create_task(self._purge(revision))
+        self._purges[revision] = task
+        task.add_done_callback(lambda _: self._purges.pop(revision, None))
+
+    async def _purge(self, revision: str) -> None:
+        """Remove a deleted revision from this machine; what fails is tried again at the next poll."""
+        while (entry := self._residency.entry(revision)) is not None and entry.state.holds_place:
+            await entry.changed.wait()
+        try:
+            removed = await asyncio.to_thread(self._cache.remove, revision)
+        except EulError as error:
+            _log.error("bundle %s: deleted, and still in the cache: %s", revision, error)
+            return
+        self._purged.add(revision)
+        if removed:
+            _log.info("bundle %s: deleted, and removed from the cache", revision)
+            self._feed.tell("purge", revision=revision)
