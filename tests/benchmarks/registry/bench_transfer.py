@@ -10,13 +10,14 @@ no side writes for another; the bundle's files are in the page cache for all. Wh
     directory  every file and its directory are on the disk (fsync), and every digest was held against the bytes of
                the copy. Peers: `cp`, `sync FILES DIRECTORY`, then `sha256sum --check`, or `openssl dgst -sha256`, which
                hashes as fast as we do where coreutils does not use the processor's instructions for it
-    oci        peer: `oras push` and `oras pull` with the same server, then `sync` of what was pulled
-    s3         peer: s3fs, `put_file` and `get_file` of each file in turn with the same server, then `sync` likewise
+    oci        what was pulled is on the disk. Peer: `oras push` and `oras pull` with the same program, docker-registry,
+               then `sync` of what was pulled
+    s3         likewise. Peer: s3fs, `put_file` and `get_file` of each file in turn with the same server, SeaweedFS
 
 Ours also claims, logs, makes the revision's record and moves an alias, each of which waits for the disk. `publish`
 takes a bundle that was read, and what was pulled is read with every check afterwards: `check_seconds` is that, which
 looks at every value and has no counterpart on the other side. A second publication of the same bundle must bring no
-byte of a blob to the store. Our side runs in this process, and peers are processes that start within their time.
+byte of a blob to the store. Our side and s3fs run in this process; the others start processes within their time.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from common.machine import describe_machine
 from common.output import command_line, deliver
 from moving.bundle import make_bundle
 from moving.rounds import Round, one_round, summed
-from moving.sides import PEERS, Servers, sides
+from moving.sides import PEERS, sides
 
 from eul_serve.errors import CapacityError
 
@@ -53,8 +54,6 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 100, 2000], help="of bundles, in MB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--place", type=Path, default=ROOT / "build/bench/registry", help="where files are moved")
-    parser.add_argument("--oci", default="", help="oci://HOST/REPOSITORY of a server that runs")
-    parser.add_argument("--s3", default="", help="s3://BUCKET/PREFIX of a server that runs")
     parser.add_argument("--note", default=None, help="what else the machine does meanwhile, for the record")
     parser.add_argument("--out", type=Path, default=None, help="directory for transfer.json")
     return parser.parse_args(arguments)
@@ -65,13 +64,13 @@ def measure(chosen: argparse.Namespace, store: str, size: int) -> dict[str, Any]
     place = chosen.place.resolve() / f"{store}-{size}"
     shutil.rmtree(place, ignore_errors=True)
     _check_room(place.parent, COPIES * size * MB)
-    servers = Servers(oci=chosen.oci, s3=chosen.s3)
     try:
         bundle = make_bundle(place / "bundle", size * MB, seed=size)
         rounds: list[Round] = []
         for number in range(chosen.rounds):
             root = place / f"round-{number}"
-            rounds.append(one_round(bundle, sides(store, bundle, root, servers), root))
+            with sides(store, bundle, root) as movers:
+                rounds.append(one_round(bundle, movers, root))
             shutil.rmtree(root)
         return summed(rounds, sum(path.stat().st_size for path in bundle.path.iterdir()))
     finally:

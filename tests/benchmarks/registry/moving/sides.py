@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from eul_serve.errors import InputError
 from eul_serve.format import Bundle
 from moving.copied import SUMS, Copied
 from moving.mover import Mover
 from moving.ours import Ours
+from moving.remote import Oras, S3fs
+from moving.serving import docker_registry, seaweed
 
 PEERS = {"directory": [f"cp_{sums}" for sums in SUMS], "oci": ["oras"], "s3": ["s3fs"]}
 """Names of each store's peers; the first is the one that the summary shows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Servers:
-    """Where the servers are that both sides use."""
-
-    oci: str
-    """`oci://HOST/REPOSITORY`; empty where there is none."""
-    s3: str
-    """`s3://BUCKET/PREFIX`; empty where there is none."""
-
-
-def sides(store: str, bundle: Bundle, root: Path, servers: Servers) -> dict[str, Mover]:
-    """Return our side and its peers, each with a new place.
+@contextmanager
+def sides(store: str, bundle: Bundle, root: Path) -> Iterator[dict[str, Mover]]:
+    """Make a new, empty place for each side, and end its server with the context.
 
     Args:
         store: Which store.
         bundle: What they move.
-        root: A new directory, of which each side has a part; its name is new on a server too.
-        servers: Where the servers are.
+        root: A new directory, in which the places are.
 
-    Returns:
+    Yields:
         The sides by name, ours as `ours`.
-
-    Raises:
-        InputError: There is no server.
     """
     root.mkdir(parents=True)
     if store == "directory":
         peers: dict[str, Mover] = {f"cp_{sums}": Copied(bundle, root / f"peer-{sums}", sums) for sums in SUMS}
-        return {"ours": Ours(bundle, str(root / "registry")), **peers}
-    raise InputError(f"store {store!r}: unknown")
+        yield {"ours": Ours(bundle, str(root / "registry")), **peers}
+    elif store == "oci":
+        with docker_registry(root / "ours") as ours, docker_registry(root / "peer") as peer:
+            yield {"ours": Ours(bundle, f"oci://{ours}/layers"), "oras": Oras(bundle, peer)}
+    else:
+        with seaweed(root / "server") as url:
+            yield {"ours": Ours(bundle, f"{url}/ours"), "s3fs": S3fs(bundle, url)}
