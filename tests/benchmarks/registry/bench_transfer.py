@@ -70,7 +70,7 @@ def measure(chosen: argparse.Namespace, store: str, size: int) -> dict[str, Any]
         for number in range(chosen.rounds):
             root = place / f"round-{number}"
             with sides(store, bundle, root) as movers:
-                rounds.append(one_round(bundle, movers, root))
+                rounds.append(one_round(bundle, movers, root / "pulled"))
             shutil.rmtree(root)
         return summed(rounds, sum(path.stat().st_size for path in bundle.path.iterdir()))
     finally:

@@ -26,7 +26,7 @@ def one_round(bundle: Bundle, movers: Mapping[str, Mover], place: Path) -> Round
     Args:
         bundle: What is moved.
         movers: Ours and its peers by name; the places of all are new.
-        place: A directory for what is pulled; empty afterwards.
+        place: A directory to make, for what is pulled; empty afterwards.
 
     Returns:
         Seconds of `publish` and `pull`; for ours those of the `second_publish`, the bytes that it brought to the store
@@ -35,6 +35,7 @@ def one_round(bundle: Bundle, movers: Mapping[str, Mover], place: Path) -> Round
     Raises:
         EulError: What was pulled is not the bundle.
     """
+    place.mkdir()
     found: Round = {"publish": {}, "pull": {}}
     for name in _shuffled(movers):
         found["publish"][name] = timed(movers[name].publish)
