@@ -23,8 +23,10 @@ byte of a blob to the store. Our side and s3fs run in this process; the others s
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +37,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "trainer"))  # for `co
 import click
 from common.entry import guarded
 from common.machine import describe_machine
-from common.output import command_line, deliver
+from common.output import command_line, deliver, read_json, rounded
 from moving.bundle import make_bundle
 from moving.rounds import Round, one_round, summed
 from moving.sides import PEERS, sides
@@ -50,12 +52,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stores", nargs="+", choices=sorted(PEERS), default=["directory"])
+    parser.add_argument("--stores", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 100, 2000], help="of bundles, in MB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--place", type=Path, default=ROOT / "build/bench/registry", help="where files are moved")
     parser.add_argument("--note", default=None, help="what else the machine does meanwhile, for the record")
-    parser.add_argument("--out", type=Path, default=None, help="directory for transfer.json")
+    parser.add_argument("--out", type=Path, default=None, help="directory for transfer.json; other stores in it stay")
     return parser.parse_args(arguments)
 
 
@@ -86,22 +88,36 @@ def _check_room(place: Path, needed: int) -> None:
         )
 
 
+def file_system(place: Path) -> str:
+    """Return what kind of file system a directory is on, as `stat` names it."""
+    words = ["stat", "--file-system", "--format", "%T", str(place)]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options(arguments)
-    load, found = os.getloadavg()[0], dict[str, Any]()
-    for store in chosen.stores:
-        found[store] = {"peers": PEERS[store], "sizes": {}}
-        for size in chosen.sizes:
-            found[store]["sizes"][f"{size} MB"] = one = measure(chosen, store, size)
-            click.echo(f"{store}, {size} MB: {one}", err=True)
     shown = sys.argv[1:] if arguments is None else arguments
     record = {
         "what": "publish and pull against what an operator would type instead; ratios of speeds, more is better",
-        "command": command_line(Path(__file__).name, shown, "registry").strip(),
-        "machine": {**describe_machine(), "load_before": load, "note": chosen.note},
-        "rounds": chosen.rounds,
-        "stores": found,
+        "stores": read_json(chosen.out / "transfer.json").get("stores", {}) if chosen.out else {},
     }
+    for store in chosen.stores:
+        load, sizes = os.getloadavg()[0], dict[str, Any]()
+        for size in chosen.sizes:
+            sizes[f"{size} MB"] = one = measure(chosen, store, size)
+            click.echo(f"{store}, {size} MB: {json.dumps(rounded(one))}", err=True)
+        record["stores"][store] = {
+            "command": command_line(Path(__file__).name, shown, "registry").strip(),
+            "machine": {
+                **describe_machine(),
+                "file_system": file_system(chosen.place),
+                "load_before": load,
+                "note": chosen.note,
+            },
+            "rounds": chosen.rounds,
+            "peers": PEERS[store],
+            "sizes": sizes,
+        }
     deliver(record, chosen.out, "transfer")
     return 0
 
