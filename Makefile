@@ -1,5 +1,5 @@
 # The commands of the project. `make demo` and `make test` each set up all they need on a fresh machine.
-.PHONY: demo test test-py312 lint format bench bench-engine bench-trainer bench-evidence bench-service soak mutation compat lock clean help
+.PHONY: demo test test-py312 lint format bench bench-engine bench-trainer bench-evidence bench-service bench-registry soak mutation compat lock clean help
 .DEFAULT_GOAL := help
 # Python keeps what it has compiled. Where a machine forbids it, each process of an engine compiles vLLM and torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,14 +39,15 @@ test-py312: .venv/installed ## format, registry, policy and client on Python 3.1
 	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server]" \
 	   pytest pytest-asyncio hypothesis cryptography
 	@.tools/py312/bin/python -m pytest -q tests/eul_serve/registry tests/eul_serve/policy tests/eul_serve/format \
-	   tests/eul_serve/client $(NEEDS_TORCH:%=--ignore tests/eul_serve/format/test_format_%.py)
+	   tests/eul_serve/client $(NEEDS_TORCH:%=--ignore tests/eul_serve/format/test_format_%.py) \
+	   --ignore tests/eul_serve/registry/test_registry_bench.py
 
 format: .venv/installed ## rewrite the code in the house style
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 DATA ?= ../shared/data
-bench: bench-engine bench-evidence bench-trainer bench-service ## all long measurements: the four below
+bench: bench-engine bench-evidence bench-trainer bench-service bench-registry ## all long measurements: the five below
 
 BENCH_ENGINE := tests/benchmarks/engine
 bench-engine: .venv/installed ## the engine against vLLM with adapters off and its own LoRA; hours on two cores
@@ -90,6 +91,11 @@ bench-service: .venv/installed ## the service: gRPC against the engine and vLLM'
 	@for name in swaps front_end; do $(BIN)/python $(BENCH_SERVICE)/bench_$$name.py --out $(SERVICE_RESULTS) || exit; done
 	@$(BIN)/python $(BENCH_SERVICE)/count_bypass.py --out $(SERVICE_RESULTS)
 	@$(BIN)/python $(BENCH_SERVICE)/summary.py
+
+BENCH_REGISTRY := tests/benchmarks/registry
+bench-registry: .venv/installed ## publish and pull up to 2 GB against cp, oras and s3fs on each store; half an hour
+	@$(BIN)/python $(BENCH_REGISTRY)/bench_transfer.py --out docs/benchmarks/registry
+	@$(BIN)/python $(BENCH_REGISTRY)/summary.py
 
 soak: .venv/installed ## 10,000 random operations on a real engine, then half an hour of mixed load on a server
 	@EUL_SOAK_OPERATIONS=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/eul_serve/engine/test_engine_random.py

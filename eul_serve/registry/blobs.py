@@ -13,6 +13,7 @@ from eul_serve.format import FileEntry
 from eul_serve.format.digest import open_regular
 from eul_serve.registry.base import OnBytes
 from eul_serve.registry.tree import CHUNK_BYTES
+from eul_serve.registry.writing import write_down
 
 
 def checked(chunks: Iterable[bytes], entry: FileEntry, where: str) -> Iterator[bytes]:
@@ -44,11 +45,7 @@ def counted(chunks: Iterable[bytes], on_bytes: OnBytes | None) -> Iterator[bytes
 
 def write_new(path: Path, chunks: Iterable[bytes]) -> None:
     """Write a file that does not exist yet, down to the disk."""
-    with open(path, "xb") as file:
-        for data in chunks:
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_down(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), chunks)
 
 
 def count(size: int, on_bytes: OnBytes | None) -> None:

@@ -20,6 +20,7 @@ from eul_serve.registry.log import ActLog
 from eul_serve.registry.mark import Mark
 from eul_serve.registry.orders import Orders, Standing
 from eul_serve.registry.store import Key, Store
+from eul_serve.registry.writing import sync_directory
 
 THREADS = 4
 """Files of a bundle that are on their way at once."""
@@ -129,6 +130,7 @@ class Reader:
             try:
                 write_new(target / MANIFEST_FILE, [manifest.to_bytes()])
                 self._write_all(name, revision, target, wanted, on_bytes)
+                sync_directory(target)
             except BaseException:
                 for path in target.iterdir():
                     path.unlink()

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eul_serve.errors import BundleFormatError
+from eul_serve.registry.writing import write_down
 
 CHUNK_BYTES = 1 << 20
 STAGING = "tmp"
@@ -112,11 +113,7 @@ class Staging:
         with self._tree.directory(STAGING, create=True) as parent:
             descriptor = os.open(part, _NEW, 0o666, dir_fd=parent)
         self._waiting.append((part, parts))
-        with os.fdopen(descriptor, "wb") as file:
-            for data in chunks:
-                file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write_down(descriptor, chunks)
 
     def place(self) -> None:
         """Rename the staged files into their places, in the order they were added."""
