@@ -1,0 +1,141 @@
+"""One writer at a time in a repository, of a registry whose tags are simply overwritten.
+
+OCI has no "put this tag unless it is there". A tag is a register that all clients read and write, and on registers
+alone Fischer's algorithm gives mutual exclusion, at the price of a wait: whoever sees the lock free writes its own
+nonce, waits, and has the lock where the nonce is still there.
+
+    A reads "free"   A writes a      wait ...      A reads a: it holds the lock
+       B reads "free"   B writes b        had B written later, A would read b
+
+What this assumes of time, and what happens where it is wrong:
+
+- Between reading "free" and the end of writing a nonce no more than `delay` passes, for every client; all clients of a
+  registry use the same `delay`. A client that notices it was slower does not take the lock: it treats its own nonce as
+  somebody else's and waits until that has expired. So slowness costs time and breaks nothing, as long as a write
+  takes effect before its answer arrives or not at all.
+- A holder is done within `hold` of writing its nonce, or stops: it looks at its own clock before it writes the record.
+  Others count `hold` from when they first saw the nonce, each on its own steady clock; no two clocks are compared. A
+  process that is stopped between that look and its write, for longer than the rest of `hold`, can still make a record
+  that somebody else has made; so can a write that reaches the registry later than that.
+
+A freed lock has a mark of its own; a dead holder's expires after the `hold` that its nonce states.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from eul_serve.errors import BundleFormatError, BusyError, EulError
+from eul_serve.registry.oci.image import Image
+from eul_serve.registry.oci.repository import Repository
+from eul_serve.registry.oci.tags import LOCK
+
+LOCK_TYPE = "application/vnd.eul.lock.v1"
+NONCE = "vnd.eul.lock.nonce"
+HOLD = "vnd.eul.lock.hold"
+MAX_HOLD = 600.0
+"""Longest that another client's nonce is believed to say, in seconds."""
+PATIENCE = 8
+"""How many times `hold` a client waits for its turn."""
+_FREE = Image(artifact_type=LOCK_TYPE, annotations={NONCE: ""}).to_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A lock that is ours."""
+
+    nonce: str
+    """What we wrote."""
+    until: float
+    """When it ends, by this process's steady clock."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a write may still begin."""
+        return time.monotonic() < self.until
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """A nonce of another client, as this one has watched it."""
+
+    nonce: str = ""
+    since: float = 0.0
+    hold: float = 0.0
+
+    def free(self, nonce: str, hold: float) -> bool:
+        """Return whether the lock can be had, with this nonce there now."""
+        now = time.monotonic()
+        if nonce != self.nonce:
+            self.nonce, self.since, self.hold = nonce, now, hold
+        return not nonce or now - self.since > self.hold
+
+
+class Lock:
+    """The lock of one repository."""
+
+    def __init__(self, repository: Repository, delay: float, hold: float) -> None:
+        self._repository, self._delay, self._hold = repository, delay, hold
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def held(self) -> Iterator[Hold]:
+        """Wait for the lock, and free it afterwards.
+
+        Yields:
+            The lock; its user asks whether it lasts before each write that needs it.
+
+        Raises:
+            BusyError: Others held it for too long.
+        """
+        with self._mutex:
+            hold = self.acquire()
+            try:
+                yield hold
+            finally:
+                # Where this fails, or comes too late to be ours to free, the nonce expires by itself.
+                if hold.lasts:
+                    with suppress(EulError):
+                        self._repository.put_manifest(LOCK, _FREE)
+
+    def acquire(self) -> Hold:
+        """Return the lock once it is ours; it expires where nobody frees it."""
+        deadline, seen = time.monotonic() + PATIENCE * max(self._hold, self._delay), _Seen()
+        while time.monotonic() < deadline:
+            asked = time.monotonic()
+            if not seen.free(*self._read()):
+                time.sleep(self._delay * random.uniform(0.2, 0.6))  # noqa: S311 - a wait is no secret
+                continue
+            nonce, began = secrets.token_hex(16), time.monotonic()
+            self._write(nonce)
+            if time.monotonic() - asked > self._delay:
+                continue  # too late: now our own nonce has to expire, as if it were somebody else's
+            time.sleep(self._delay)
+            if self._read()[0] == nonce:
+                return Hold(nonce=nonce, until=began + self._hold - self._delay)
+        raise BusyError(
+            f"registry {self._repository}: others held its lock, or it answers more slowly than {self._delay} s, for "
+            f"{PATIENCE * self._hold:.0f} s; run again"
+        )
+
+    def _write(self, nonce: str) -> None:
+        notes = {NONCE: nonce, HOLD: f"{self._hold:.3f}"}
+        self._repository.put_manifest(LOCK, Image(artifact_type=LOCK_TYPE, annotations=notes).to_bytes())
+
+    def _read(self) -> tuple[str, float]:
+        """Return the nonce that is there and how long it holds; an empty one where the lock is free."""
+        if not (stored := self._repository.manifest(LOCK)):
+            return "", 0.0
+        where = f"{self._repository} lock"
+        notes = Image.parse(stored.data, where).annotations
+        try:
+            hold = float(notes.get(HOLD, "0"))
+        except ValueError:
+            raise BundleFormatError(f"{where}: expected seconds, found {notes[HOLD]!r:.40}; delete {LOCK}") from None
+        return notes.get(NONCE, ""), min(hold, MAX_HOLD) if hold >= 0 else MAX_HOLD
