@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _object(config: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
-    value = config.get(key) or {}
+    value = {} if config.get(key) is None else config[key]
     if not isinstance(value, dict):
         raise InputError(f"credentials {str(path)!r}: {key}: expected an object; log in again to write it anew")
     return value

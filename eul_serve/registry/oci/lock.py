@@ -27,7 +27,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -85,31 +85,37 @@ class Lock:
         self._mutex = threading.Lock()
 
     @contextmanager
-    def held(self) -> Iterator[Hold]:
+    def held(self, unless: Callable[[], bool] = lambda: False) -> Iterator[Hold | None]:
         """Wait for the lock, and free it afterwards.
 
+        Args:
+            unless: Asked while others hold it: whether what it was wanted for is settled meanwhile.
+
         Yields:
-            The lock; its user asks whether it lasts before each write that needs it.
+            The lock, whose user asks whether it lasts before each write that needs it; None where it is not needed.
 
         Raises:
             BusyError: Others held it for too long.
         """
         with self._mutex:
-            hold = self.acquire()
+            hold = self.acquire(unless)
             try:
                 yield hold
             finally:
                 # Where this fails, or comes too late to be ours to free, the nonce expires by itself.
-                if hold.lasts:
+                if hold and hold.lasts:
                     with suppress(EulError):
                         self._repository.put_manifest(LOCK, _FREE)
 
-    def acquire(self) -> Hold:
-        """Return the lock once it is ours; it expires where nobody frees it."""
+    def acquire(self, unless: Callable[[], bool] = lambda: False) -> Hold | None:
+        """Return the lock once it is ours, or None where it is not needed; it expires where nobody frees it."""
+        self._repository.prepare()
         deadline, seen = time.monotonic() + PATIENCE * max(self._hold, self._delay), _Seen()
         while time.monotonic() < deadline:
             asked = time.monotonic()
             if not seen.free(*self._read()):
+                if unless():
+                    return None
                 time.sleep(self._delay * random.uniform(0.2, 0.6))  # noqa: S311 - a wait is no secret
                 continue
             nonce, began = secrets.token_hex(16), time.monotonic()

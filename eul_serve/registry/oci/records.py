@@ -69,11 +69,11 @@ class Records:
         spot.repository.put_small_blob(data)
         lock = self._places(spot.name)[1]
         for _ in range(ATTEMPTS):
-            with lock.held() as hold:
+            with lock.held(unless=lambda: spot.stored() is not None) as hold:
                 if found := spot.stored():
                     return found[2].digest == digest_bytes(data)
                 image = self._image(spot, data)
-                if hold.lasts:
+                if hold and hold.lasts:
                     self._put(spot, image, data)
                     return True
         raise BusyError(f"{spot.repository} {'/'.join(key)}: the registry is too slow to be written to; try later")

@@ -124,8 +124,13 @@ class Repository:
         """Return all tags, sorted; none where there is no such repository."""
         found: set[str] = set()
         for page in self._pages():
-            listed = parse_json(page.body, f"{self} tags/list").get("tags")
-            found.update(tag for tag in listed or () if isinstance(tag, str))
+            # Some say null where a repository has no tag left.
+            listed = parse_json(page.body, f"{self} tags/list").get("tags") or []
+            if not isinstance(listed, list):
+                raise BundleFormatError(
+                    f"{self} tags/list: expected a list of tags from the registry, found another form"
+                )
+            found.update(tag for tag in listed if isinstance(tag, str))
         return sorted(found)
 
     def size(self, digest: str) -> int | None:

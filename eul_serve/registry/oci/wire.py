@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from eul_serve.errors import BundleFormatError, InputError
+from eul_serve.registry.oci.address import joined, origin
 from eul_serve.registry.oci.answer import Answer, BrokenError, refusal
 from eul_serve.registry.oci.credentials import Credentials, find_credentials
 from eul_serve.registry.oci.place import Place
@@ -124,7 +125,7 @@ class Wire:
         return response
 
     def _headers(self, request: Request, url: str) -> dict[str, str]:
-        header = self._tokens.header(request.scope) if _origin(url) == _origin(self.place.base) else None
+        header = self._tokens.header(request.scope) if origin(url) == origin(self.place.base) else None
         return {**request.headers, **({"Authorization": header} if header else {})}
 
     def absolute(self, url: str) -> str:
@@ -139,17 +140,17 @@ class Wire:
         Raises:
             InputError: It leads to another host.
         """
-        whole = urljoin(self.place.base + "/", url)
-        if _origin(whole) != _origin(self.place.base):
+        whole = joined(self.place.base + "/", url)
+        if origin(whole) != origin(self.place.base):
             raise InputError(
-                f"registry {self.place}: it sends us to {urlsplit(whole).netloc!r:.100}, where our credentials must "
+                f"registry {self.place}: it sends us to {url!r:.100}, where our credentials must "
                 "not go; use that host's own address"
             )
         return whole
 
     def _redirected(self, request: Request, url: str, target: str) -> str:
-        whole = urljoin(url, target)
-        scheme, host, _ = _origin(whole)
+        whole = joined(url, target)
+        scheme, host, _ = origin(whole)
         allowed = ("https",) if not self.place.plain else ("http", "https")
         if request.method not in ("GET", "HEAD") or scheme not in allowed or not host:
             raise InputError(
@@ -182,11 +183,3 @@ def _pieces(response: BaseHTTPResponse, host: str) -> Iterator[bytes]:
     with wire_errors(host):
         while data := response.read1(PIECE_BYTES):
             yield data
-
-
-def _origin(url: str) -> tuple[str, str, int | None]:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return "", "", None
