@@ -41,8 +41,8 @@ NONCE = "vnd.eul.lock.nonce"
 HOLD = "vnd.eul.lock.hold"
 MAX_HOLD = 600.0
 """Longest that another client's nonce is believed to say, in seconds."""
-PATIENCE = 8
-"""How many times `hold` a client waits for its turn."""
+PATIENCE_SECONDS = 120.0
+"""How long a client waits for its turn."""
 _FREE = Image(artifact_type=LOCK_TYPE, annotations={NONCE: ""}).to_bytes()
 
 
@@ -62,12 +62,14 @@ class Hold:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Seen:
-    """A nonce of another client, as this one has watched it."""
+class _Watch:
+    """What a client that waits has seen of the lock."""
 
     nonce: str = ""
     since: float = 0.0
     hold: float = 0.0
+    late: int = 0
+    """How often its own write took too long."""
 
     def free(self, nonce: str, hold: float) -> bool:
         """Return whether the lock can be had, with this nonce there now."""
@@ -110,25 +112,36 @@ class Lock:
     def acquire(self, unless: Callable[[], bool] = lambda: False) -> Hold | None:
         """Return the lock once it is ours, or None where it is not needed; it expires where nobody frees it."""
         self._repository.prepare()
-        deadline, seen = time.monotonic() + PATIENCE * max(self._hold, self._delay), _Seen()
+        deadline, seen, again = time.monotonic() + PATIENCE_SECONDS, _Watch(), False
         while time.monotonic() < deadline:
-            asked = time.monotonic()
-            if not seen.free(*self._read()):
+            if again:
                 if unless():
                     return None
-                time.sleep(self._delay * random.uniform(0.2, 0.6))  # noqa: S311 - a wait is no secret
-                continue
-            nonce, began = secrets.token_hex(16), time.monotonic()
-            self._write(nonce)
-            if time.monotonic() - asked > self._delay:
-                continue  # too late: now our own nonce has to expire, as if it were somebody else's
-            time.sleep(self._delay)
-            if self._read()[0] == nonce:
-                return Hold(nonce=nonce, until=began + self._hold - self._delay)
+                # Apart from each other, and further apart the slower the registry is: those who wait for the same
+                # lock must not all write when it is free, or their own number makes each of them too late.
+                time.sleep(self._delay * random.uniform(0.5, 1.5) * 2 ** min(seen.late, 5))  # noqa: S311 - no secret
+            again = True
+            if hold := self._try(seen):
+                return hold
         raise BusyError(
             f"registry {self._repository}: others held its lock, or it answers more slowly than {self._delay} s, for "
-            f"{PATIENCE * self._hold:.0f} s; run again"
+            f"{PATIENCE_SECONDS:.0f} s; run again"
         )
+
+    def _try(self, seen: _Watch) -> Hold | None:
+        """Return the lock where it was free and nobody else wrote after us."""
+        asked = time.monotonic()
+        if not seen.free(*self._read()):
+            return None
+        nonce, began = secrets.token_hex(16), time.monotonic()
+        self._write(nonce)
+        if time.monotonic() - asked > self._delay:
+            seen.late += 1
+            return None  # now our own nonce has to expire, as if it were somebody else's
+        time.sleep(self._delay)
+        if self._read()[0] != nonce:
+            return None
+        return Hold(nonce=nonce, until=began + self._hold - self._delay)
 
     def _write(self, nonce: str) -> None:
         notes = {NONCE: nonce, HOLD: f"{self._hold:.3f}"}

@@ -24,7 +24,7 @@ from eul_serve.registry.store import Key, Opened
 
 DELAY_SECONDS = 0.5
 """Longest time from reading a free lock to having written to it; all clients of a registry use the same."""
-HOLDS = 30
+HOLDS = 12
 """How many delays a lock is held at most, where nothing else is said."""
 
 
@@ -37,7 +37,7 @@ class OciStore:
         Args:
             url: `oci://host[:port]/path`.
             delay: Seconds that the slowest write may take; each record that is made waits that long.
-            hold: Seconds after which a client that died in the middle is in nobody's way; None for 30 delays.
+            hold: Seconds after which a client that died in the middle is in nobody's way; None for 12 delays.
 
         Raises:
             InputError: Another URL.

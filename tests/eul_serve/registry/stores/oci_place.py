@@ -15,7 +15,7 @@ from eul_serve.registry.oci import OciStore
 
 ROOT = Path(__file__).resolve().parents[4]
 PROGRAMS = ROOT / ".tools" / "registries" / "usr" / "bin"
-DELAY, HOLD = 0.1, 2.0
+DELAY, HOLD = 0.2, 2.0
 """Seconds: on one machine a write takes milliseconds, unless the machine is busy."""
 _LISTENING = re.compile(r"listening on (127\.0\.0\.1:[0-9]+)")
 

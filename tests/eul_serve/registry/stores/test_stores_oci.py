@@ -116,7 +116,10 @@ def test_oras_discovers_signatures(opened: Open, name: str, plain_bundle: Any, f
     store, bundle, signature = opened(), plain_bundle("r1"), b'{"mediaType":"sigstore"}'
     hexes = bundle.revision.removeprefix("sha256:")
     key = ("names", name, "signatures", hexes, hashlib.sha256(signature).hexdigest() + ".json")
-    steps = [lambda: publish(store, bundle, name), lambda: store.create(key, signature)]
+    steps: list[Callable[[], object]] = [
+        lambda: publish(store, bundle, name),
+        lambda: store.create(key, signature),
+    ]
     for step in steps if first == "revision" else reversed(steps):
         step()
 
@@ -244,7 +247,11 @@ def test_a_registry_that_forbids_deletion_is_told_how_to_allow_it(tmp_path: Path
         store, entry = OciStore(f"oci://{host}/team", delay=DELAY), entry_of(b"kept")
         store.create(("claims", "a.json"), b"{}")
         store.put("poems", entry, lambda: iter([b"kept"]))
-        for act in (lambda: store.remove(("claims", "a.json")), lambda: store.drop("poems", entry.sha256)):
+        acts: list[Callable[[], None]] = [
+            lambda: store.remove(("claims", "a.json")),
+            lambda: store.drop("poems", entry.sha256),
+        ]
+        for act in acts:
             with pytest.raises(RefusedError, match="REGISTRY_STORAGE_DELETE_ENABLED"):
                 act()
         assert store.read(("claims", "a.json")) == b"{}"
