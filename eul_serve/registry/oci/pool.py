@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from eul_serve.errors import EulError, InputError, NotFoundError
 from eul_serve.registry.oci.answer import RETRIED, BrokenError
+from eul_serve.registry.oci.place import LOOPBACK
 
 if TYPE_CHECKING:
     import urllib3
@@ -39,7 +40,8 @@ class Pool:
             import urllib3
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         parts = urlsplit(base)
-        proxy = None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+        direct = parts.hostname in LOOPBACK or proxy_bypass(parts.netloc)
+        proxy = None if direct else getproxies().get(parts.scheme)
         self._manager: urllib3.PoolManager = (
             urllib3.ProxyManager(proxy, timeout=timeout, maxsize=16)
             if proxy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -31,17 +32,14 @@ def program(name: str) -> str:
 @contextmanager
 def running_registry(folder: Path, *, deletion: bool = True) -> Iterator[str]:
     """Run docker-registry on a free port, and yield its host and port."""
-    settings = {
-        "REGISTRY_HTTP_ADDR": "127.0.0.1:0",
-        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(folder / "storage"),
-        "REGISTRY_STORAGE_DELETE_ENABLED": str(deletion).lower(),
-        "OTEL_TRACES_EXPORTER": "none",
-    }
     config, log = folder / "config.yml", folder / "log"
-    config.write_text("version: 0.1\nstorage: {filesystem: {}}\nhttp: {}\nlog: {level: info}\n")
+    storage = {"filesystem": {"rootdirectory": str(folder / "storage")}, "delete": {"enabled": deletion}}
+    # JSON is YAML.
+    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": {"addr": "127.0.0.1:0"}}))
     with log.open("wb") as written:
         line = [program("docker-registry"), "serve", str(config)]
-        process = subprocess.Popen(line, env={**os.environ, **settings}, stdout=written, stderr=written)
+        environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+        process = subprocess.Popen(line, env=environment, stdout=written, stderr=written)
     try:
         yield _address(process, log)
     finally:

@@ -234,12 +234,51 @@ def test_what_a_killed_upload_left_is_found(opened: Open, name: str, monkeypatch
     assert name not in opened().list("names")
 
 
-def test_a_source_with_other_bytes_leaves_nothing(opened: Open, name: str) -> None:
-    store, entry = opened(), entry_of(b"right")
+@pytest.mark.parametrize("size", [5, 9 << 20])
+@pytest.mark.parametrize("wrong", ["other", "short", "long"])
+def test_a_source_with_other_bytes_leaves_nothing(opened: Open, name: str, size: int, wrong: str) -> None:
+    data = {"other": b"r" * (size - 1) + b"w", "short": b"r" * (size - 1), "long": b"r" * (size + 1)}[wrong]
+    store, entry = opened(), entry_of(b"r" * size)
     with pytest.raises(BundleFormatError, match="found other bytes"):
-        store.put(name, entry, lambda: iter([b"wrong"]))
+        store.put(name, entry, lambda: iter([data]))
     assert not store.holds(name, entry)
     assert list(store.blobs([name])) == []
+
+
+def test_a_source_that_fails_leaves_nothing_and_is_heard(opened: Open, name: str) -> None:
+    def failing() -> Iterator[bytes]:
+        yield b"a" * (9 << 20)
+        raise InputError("the disk is gone")
+
+    store, entry = opened(), entry_of(b"a" * (10 << 20))
+    with pytest.raises(InputError, match="the disk is gone"):
+        store.put(name, entry, failing)
+    assert not store.holds(name, entry)
+    assert list(store.blobs([name])) == []
+
+
+def test_the_registrys_own_garbage_collection_takes_nothing_of_ours(plain_bundle: Any, tmp_path: Path) -> None:
+    with running_registry(tmp_path) as host:
+        store, bundle = OciStore(f"oci://{host}/team", delay=DELAY), plain_bundle("r1", statistics=True)
+        signature = ("names", "poems", "signatures", bundle.revision[7:], "0" * 64 + ".json")
+        publish(store, bundle, "poems")
+        for file, entry in bundle.manifest.artifacts.items():  # after the revision, so that no layer names them
+            store.put("poems", entry, lambda file=file: read_chunks(bundle.path / file))  # type: ignore[misc]
+        move(store, "poems", bundle, 1)
+        store.create(signature, b"{}")
+        store.create(("log", "1.json"), b"a line")
+        before = {digest for _, digest, _ in store.blobs(["poems"])}
+        line = [program("docker-registry"), "garbage-collect", "--delete-untagged", str(tmp_path / "config.yml")]
+        subprocess.run(line, check=True, timeout=60, capture_output=True)
+        kept = {**bundle.manifest.files, **bundle.manifest.artifacts}
+        assert before == {entry.sha256 for entry in kept.values()}
+        for file, entry in kept.items():
+            assert b"".join(store.chunks("poems", entry)) == (bundle.path / file).read_bytes()
+        assert store.read(revision_key("poems", bundle)) == bundle.manifest.to_bytes()
+        assert (store.read(signature), store.read(("log", "1.json"))) == (b"{}", b"a line")
+        assert store.create(("log", "2.json"), b"another")
+        oras("pull", "--plain-http", "--output", str(tmp_path / "out"), address(store, "poems", "stable"))
+        assert contents(tmp_path / "out").keys() == bundle.manifest.files.keys()
 
 
 def test_a_registry_that_forbids_deletion_is_told_how_to_allow_it(tmp_path: Path) -> None:
