@@ -67,7 +67,7 @@ class FakeHandler(BaseHTTPRequestHandler):
         request = Asked(method=self.command, path=self.path, headers=dict(self.headers), body=body)
         self.server.asked.append(request)
         told = self.server.answers(request)
-        self.send_response(told.status)
+        self.send_response_only(told.status)
         for name, value in told.headers.items():
             self.send_header(name, value)
         if not told.endless:

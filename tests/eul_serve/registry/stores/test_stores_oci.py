@@ -191,6 +191,26 @@ def test_a_living_holder_is_waited_for(opened: Open) -> None:
     assert at > freed[0]
 
 
+def test_a_writer_that_was_too_late_waits_until_no_holder_can_be_left(opened: Open) -> None:
+    place, held = Place.parse(opened().url), threading.Event()
+    repository = Repository(Wire(place), place.repository("late"))
+
+    class LateLock(Lock):
+        def _write(self, nonce: str) -> None:
+            # Saw the lock free, and is held up until somebody else has it: its nonce takes the other one's place.
+            assert held.wait(30)
+            super()._write(nonce)
+
+    with ThreadPoolExecutor(1) as threads:
+        late = threads.submit(lambda: (LateLock(repository, DELAY, HOLD).acquire(), time.monotonic()))
+        first = Lock(repository, DELAY, HOLD).acquire()
+        held.set()
+        second, at = late.result(60)
+    assert first
+    assert second
+    assert at > first.until
+
+
 def test_blobs_come_whole_over_a_line_that_breaks(opened: Open, name: str) -> None:
     data = bytes(range(256)) * (20 << 12)
     entry = entry_of(data)

@@ -181,6 +181,35 @@ def test_a_token_is_asked_for_with_the_password_of_docker_login(tmp_path: Path) 
         assert asked == {"service": ["here"], "scope": ["repository:team:pull"]}
 
 
+def test_an_identity_token_is_exchanged_without_a_password(tmp_path: Path) -> None:
+    hosts: list[str] = []
+    with fake_registry(lambda asked: with_token(asked, hosts[0], Told(status=404))) as fake:
+        hosts.append(fake.host)
+        (tmp_path / "docker").mkdir()
+        known = {"auths": {f"https://{fake.host}/v2/": {"identitytoken": PASSWORD}}}
+        (tmp_path / "docker" / "config.json").write_text(json.dumps(known))
+        assert store_at(fake).read(KEY) is None
+        (asked,) = [asked for asked in fake.asked if asked.path.startswith("/token")]
+        assert asked.method == "POST"
+        assert parse_qs(asked.body.decode())["refresh_token"] == [PASSWORD]
+        assert "Authorization" not in asked.headers
+
+
+@pytest.mark.parametrize("made", ["", "yesterday", "2026-13-01T00:00:00Z"])
+def test_a_record_that_does_not_say_when_it_was_made_is_young(made: str) -> None:
+    layer = Descriptor.of(b"{}", "application/octet-stream")
+    body = Image(layers=(layer,), annotations={"org.opencontainers.image.created": made}).to_bytes()
+    with fake_registry(always(Told(body=body))) as fake:
+        assert store_at(fake).age(KEY) == 0
+
+
+def test_the_age_of_a_record_is_told_by_the_registrys_clock() -> None:
+    layer = Descriptor.of(b"{}", "application/octet-stream")
+    body = Image(layers=(layer,), annotations={"org.opencontainers.image.created": "2001-01-01T00:00:00Z"}).to_bytes()
+    with fake_registry(always(Told(body=body, headers={"Date": "Mon, 01 Jan 2001 01:00:00 GMT"}))) as fake:
+        assert store_at(fake).age(KEY) == pytest.approx(3600, abs=5)
+
+
 def test_a_token_that_has_run_out_is_asked_for_again() -> None:
     hosts: list[str] = []
     valid = ["t1", "t2", "t2"]
