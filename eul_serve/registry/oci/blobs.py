@@ -60,8 +60,19 @@ class Blobs:
         return download(self._records.repository(name), entry)
 
     def blobs(self, names: Iterable[str]) -> Iterator[tuple[str, str, float]]:
-        """Yield each blob of these names with its age, which is that of its last upload."""
-        for name in names:
+        """Yield each blob of these names with its age, which is that of its last upload.
+
+        Names that have blobs and no record are among them, asked for or not: a first publication that was killed left
+        them, and nothing else knows of them.
+
+        Args:
+            names: Names of bundles.
+
+        Yields:
+            Name, digest and age in seconds.
+        """
+        left = [name for name in self._records.remembered() if not self._records.below(("names", name))]
+        for name in sorted({*names, *left}):
             for digest, age in sorted(self._known(self._records.repository(name)).items()):
                 yield name, digest, age
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from eul_serve.errors import BusyError, InputError
+from eul_serve.errors import BundleFormatError, BusyError, InputError
 from eul_serve.format.digest import digest_bytes
 from eul_serve.registry.oci.aliases import follow_move
 from eul_serve.registry.oci.image import Image
@@ -58,7 +58,9 @@ class Records:
     def create(self, key: Key, data: bytes) -> bool:
         """Make a record unless there is one, and return whether it has these bytes now."""
         if len(data) > MAX_RECORD:
-            raise InputError(f"record {'/'.join(key)!r:.200}: expected at most {MAX_RECORD} bytes, found {len(data)}")
+            raise BundleFormatError(
+                f"record {'/'.join(key)!r:.200}: expected at most {MAX_RECORD} bytes, found {len(data)}"
+            )
         spot = self.spot(key)
         if found := spot.stored():
             return found[2].digest == digest_bytes(data)
@@ -109,10 +111,15 @@ class Records:
         keys = [key for tag in self.repository(name).tags() if (key := parts_of(tag)) is not None]
         found = {key[len(below)] for key in keys if len(key) > len(below) and key[: len(below)] == below}
         if prefix == ("names",):
-            return sorted(name for name in found if self._used(name))
+            return sorted(name for name in found if self.below(("names", name)))
         if not prefix and "names" in found and not self.below(("names",)):
             found.remove("names")
         return sorted(found)
+
+    def remembered(self) -> list[str]:
+        """Return all names that ever had a record or a blob, sorted."""
+        keys = [parts_of(tag) or () for tag in self.repository(None).tags()]
+        return sorted(key[1] for key in keys if len(key) == 2 and key[0] == "names")
 
     def remember(self, name: str) -> None:
         """Write a name into the index of names, which OCI does not have."""
@@ -122,9 +129,6 @@ class Records:
                 root.put_small_blob(b"\n")
                 root.put_manifest(tag, record_image(("names", name), b"\n", self._wire.now(), None).to_bytes())
             self._known_names.add(name)
-
-    def _used(self, name: str) -> bool:
-        return any(tag.startswith("_U") or parts_of(tag) for tag in self.repository(name).tags())
 
     def _image(self, spot: Spot, data: bytes) -> Image:
         if manifest := revision_of(spot.parts, data):

@@ -119,10 +119,17 @@ def test_a_record_with_other_bytes_is_refused() -> None:
         store_at(fake).read(KEY)
 
 
-@pytest.mark.parametrize("body", [BLOB[:-1], BLOB + b"more"])
-def test_a_blob_of_another_size_is_refused(body: bytes) -> None:
-    with fake_registry(always(Told(body=body))) as fake, pytest.raises(BundleFormatError, match="expected 17000 bytes"):
-        b"".join(store_at(fake).chunks("poems", ENTRY))
+@pytest.mark.parametrize("body", [b"", BLOB[:-1], BLOB + b"more"])
+def test_a_blob_of_another_size_comes_as_it_is_stored_for_the_caller_to_check(body: bytes) -> None:
+    with fake_registry(always(Told(body=body))) as fake:
+        assert b"".join(store_at(fake).chunks("poems", ENTRY)) == body
+
+
+def test_a_blob_without_end_is_not_read_to_its_end() -> None:
+    with fake_registry(always(Told(body=BLOB * 100, endless=True))) as fake:
+        with pytest.raises(BundleFormatError, match="expected 17000 bytes"):
+            b"".join(store_at(fake).chunks("poems", ENTRY))
+        assert len(fake.sent) < 10
 
 
 def test_a_blob_that_never_comes_to_its_end_is_given_up() -> None:
