@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from eul_serve.errors import EulError
 from eul_serve.format import Manifest
+from eul_serve.format.bundle import MANIFEST_FILE
 from eul_serve.format.digest import digest_bytes
 from eul_serve.registry.oci.descriptor import TITLE, Descriptor
 from eul_serve.registry.oci.image import CREATED, Image
@@ -99,7 +100,8 @@ def revision_image(repository: Repository, parts: Key, manifest: Manifest, now: 
         # Fusion statistics are artifacts, and there only where their owner wanted it.
         if repository.size(entry.sha256) == entry.size
     )
-    config = Descriptor.of(manifest.to_bytes(), MANIFEST_TYPE)
+    # With a name, so that what is pulled is a whole bundle.
+    config = Descriptor.of(manifest.to_bytes(), MANIFEST_TYPE, title=MANIFEST_FILE)
     return Image(artifact_type=BUNDLE_TYPE, config=config, layers=layers, annotations=notes(parts, now))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from eul_serve.errors import BundleFormatError, InputError, RefusedError
-from eul_serve.format import Bundle, FileEntry, Manifest
+from eul_serve.format import Bundle, FileEntry, Manifest, read_bundle
 from eul_serve.registry.blobs import read_chunks
 from eul_serve.registry.oci import OciStore
 from eul_serve.registry.oci.blobs import Blobs
@@ -89,8 +89,9 @@ def test_oras_pulls_what_an_alias_names(opened: Open, name: str, plain_bundle: A
         move(store, name, bundle, number)
         target = tmp_path / str(number)
         oras("pull", "--plain-http", "--output", str(target), address(store, name, "stable"))
-        wanted = {file: (bundle.path / file).read_bytes() for file in bundle.manifest.files}
+        wanted = {file: (bundle.path / file).read_bytes() for file in ("manifest.json", *bundle.manifest.files)}
         assert contents(target) == wanted
+        assert read_bundle(target).revision == bundle.revision
 
 
 def test_a_revisions_digest_is_that_of_its_configuration(opened: Open, name: str, plain_bundle: Any) -> None:
@@ -299,7 +300,7 @@ def test_the_registrys_own_garbage_collection_takes_nothing_of_ours(plain_bundle
         assert (store.read(signature), store.read(("log", "1.json"))) == (b"{}", b"a line")
         assert store.create(("log", "2.json"), b"another")
         oras("pull", "--plain-http", "--output", str(tmp_path / "out"), address(store, "poems", "stable"))
-        assert contents(tmp_path / "out").keys() == bundle.manifest.files.keys()
+        assert contents(tmp_path / "out").keys() == {"manifest.json", *bundle.manifest.files}
 
 
 def test_a_blob_that_was_cut_short_in_the_storage_is_told_to_who_puts_it(tmp_path: Path) -> None:
