@@ -20,6 +20,7 @@ JOBS ?= 2
 test: .venv/installed lint ## every check and test that a CPU can run, with coverage; JOBS says how many files at once
 	@.ci/browser
 	@.ci/prometheus
+	@.ci/registries
 	@rm -f .coverage .coverage.*
 	@OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --numprocesses $(JOBS) --dist loadfile --durations 20 --durations-min 20
 	@$(BIN)/coverage combine --quiet
@@ -36,7 +37,7 @@ PYTHON312 ?= python3.12
 NEEDS_TORCH := hostile weights fuzz golden writer
 test-py312: .venv/installed ## format, registry, policy and client on Python 3.12 without torch
 	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON312) .tools/py312
-	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server]" \
+	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server,oci]" \
 	   pytest pytest-asyncio hypothesis cryptography
 	@.tools/py312/bin/python -m pytest -q tests/eul_serve/registry tests/eul_serve/policy tests/eul_serve/format \
 	   tests/eul_serve/client $(NEEDS_TORCH:%=--ignore tests/eul_serve/format/test_format_%.py) \
