@@ -89,10 +89,11 @@ def object_errors(where: str) -> Iterator[None]:
         CapacityError: The store is full, or a quota is used up.
         BusyError: It had no time, or did not answer, as often as the library tried.
         InputError: It refused, or there are no credentials.
+        ImportError: A package is missing.
     """
     try:
         yield
-    except EulError:
+    except (EulError, ImportError):
         raise
     except Exception as error:
         raise _translated(error, where) from None

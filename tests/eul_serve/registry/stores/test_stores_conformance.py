@@ -21,7 +21,7 @@ from tests.eul_serve.registry.stores.places import DAMAGES, PLACES, Open
 
 MIB = 1 << 20
 SIZES = (0, 1, MIB + 1, 20 * MIB)
-CLIENTS, RACERS, RACES = 3, 8, 5
+CLIENTS, RACERS, RACES = 3, 8, 3
 WAIT_SECONDS = 20
 RECORD: Key = ("names", "poems", "aliases", "stable", "1.json")
 
