@@ -26,7 +26,7 @@ from eul_serve.registry.store import MAX_RECORD, Key, Opened
 RANGE = 8 << 20
 """Bytes of one request for a part of a blob."""
 AHEAD = 4
-"""How many of them run at once: a reader holds at most five ranges, 40 MiB."""
+"""How many of them run at once. With the one that is handed out and what the library holds: 55 MiB, measured."""
 TRIES = 5
 """How often a record is tried whose place was taken and then empty again."""
 _BLOBS = "blobs"
