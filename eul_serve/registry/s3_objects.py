@@ -43,7 +43,7 @@ class S3Objects:
 
         Args:
             method: botocore's name of it.
-            parameters: All but `Bucket`.
+            **parameters: All but `Bucket`.
 
         Returns:
             The answer.
