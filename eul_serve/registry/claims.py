@@ -33,14 +33,20 @@ _COLLECTOR = {"collector": True}
 class Claims:
     """The claims of one registry."""
 
-    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Take a registry's claims.
 
         Args:
             store: Where they are.
             sleep: Waits some seconds.
+            clock: Seconds that never go back, by this client's own clock.
         """
-        self._store, self._sleep = store, sleep
+        self._store, self._sleep, self._clock = store, sleep, clock
 
     @contextmanager
     def claimed(self, digests: Iterable[str]) -> Iterator[None]:
@@ -55,12 +61,12 @@ class Claims:
         Raises:
             BusyError: The context took longer than a claim holds.
         """
-        started = time.monotonic()
+        started = self._clock()
         with self._said({"digests": sorted(digests)}):
             while self._collecting():
                 self._sleep(WAIT_SECONDS)
             yield
-        if time.monotonic() - started > PUBLISH_SECONDS:
+        if self._clock() - started > PUBLISH_SECONDS:
             raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
 
     @contextmanager
@@ -76,10 +82,10 @@ class Claims:
         Raises:
             BusyError: The work took longer than a collector may take; what was removed is removed, run it again.
         """
-        started = time.monotonic()
+        started = self._clock()
 
         def spared() -> frozenset[str]:
-            if time.monotonic() - started > COLLECT_SECONDS / 2:
+            if self._clock() - started > COLLECT_SECONDS / 2:
                 raise BusyError("the collection took too long for publishers to wait; run it again, it goes on")
             return claimed
 
