@@ -37,16 +37,16 @@ class Claims:
         self,
         store: Store,
         sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         """Take a registry's claims.
 
         Args:
             store: Where they are.
             sleep: Waits some seconds.
-            clock: Seconds that never go back, by this client's own clock.
+            clock: Seconds that never go back, by this client's own clock; None for that of its machine.
         """
-        self._store, self._sleep, self._clock = store, sleep, clock
+        self._store, self._sleep, self._clock = store, sleep, clock or time.monotonic
 
     @contextmanager
     def claimed(self, digests: Iterable[str]) -> Iterator[None]:

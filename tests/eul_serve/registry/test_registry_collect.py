@@ -305,7 +305,7 @@ def test_a_collection_that_takes_too_long_stops_between_two_removals(
         registry.publish(plain_bundle(seed=seed), "poems")
     aged(root, 31 * DAY)
     real, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr("eul_serve.registry.claims.time.monotonic", lambda: real() + ahead[0])
+    monkeypatch.setattr(registry.claims, "_clock", lambda: real() + ahead[0])
     remove = Collector._remove_revision
 
     def slow(self: Collector, one: object) -> None:
