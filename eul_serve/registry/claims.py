@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from eul_serve.errors import BundleFormatError, BusyError
@@ -85,13 +86,35 @@ class Claims:
         started = self._clock()
 
         def spared() -> frozenset[str]:
-            if self._clock() - started > COLLECT_SECONDS / 2:
-                raise BusyError("the collection took too long for publishers to wait; run it again, it goes on")
+            self._check_time(started, "collection")
             return claimed
 
         with nullcontext() if dry_run else self._said(_COLLECTOR):
             claimed = self._claimed(tidy=not dry_run)
             yield spared
+
+    @contextmanager
+    def repairing(self, revision: str) -> Iterator[Callable[[], None]]:
+        """Be the only one who repairs a revision while the context lasts.
+
+        Args:
+            revision: The revision.
+
+        Yields:
+            A function that raises BusyError where it lasts too long for the others to wait; call it before a removal.
+        """
+        while True:
+            started = self._clock()
+            with self._said({"repairs": revision}):
+                if [words.get("repairs") for words in self._live(COLLECT_SECONDS, tidy=True)].count(revision) == 1:
+                    yield partial(self._check_time, started, "repair")
+                    return
+            # Each of two sees the other, and goes away: one of them comes back first.
+            self._sleep(WAIT_SECONDS * (1 + secrets.randbelow(5)))
+
+    def _check_time(self, started: float, what: str) -> None:
+        if self._clock() - started > COLLECT_SECONDS / 2:
+            raise BusyError(f"the {what} took too long for publishers to wait; run it again, it goes on")
 
     @contextmanager
     def _said(self, words: dict[str, Any]) -> Iterator[None]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Literal
 
-from eul_serve.errors import BundleFormatError, EulError, InputError
+from eul_serve.errors import BundleFormatError, InputError, NotFoundError
 from eul_serve.format import Bundle, FileEntry, check_digest, check_name
 from eul_serve.format.composite import check_passed
 from eul_serve.registry.aliases import Why
@@ -104,11 +105,17 @@ class StoredRegistry(Reader):
             return self.orders.give(act, digest, reason, actor)
 
     def _has(self, name: str, revision: str) -> bool:
+        return self._found(name, revision) == "whole"
+
+    def _found(self, name: str, revision: str) -> Literal["whole", "damaged", "missing"]:
+        # Any other error says nothing of the manifest, and nobody may remove it for that.
         try:
             self.manifest(name, revision)
-        except EulError:
-            return False  # missing or damaged: publishing stores it (again)
-        return True
+        except NotFoundError:
+            return "missing"
+        except BundleFormatError:
+            return "damaged"
+        return "whole"
 
     def _put_all(self, bundle: Bundle, name: str, files: Mapping[str, FileEntry], on_bytes: OnBytes | None) -> None:
         def put(file: str, entry: FileEntry) -> None:
@@ -124,12 +131,22 @@ class StoredRegistry(Reader):
 
     def _reveal(self, bundle: Bundle, name: str, actor: str | None) -> None:
         """Make a revision exist whose blobs are all there."""
-        if self._has(name, bundle.revision):
+        found = self._found(name, bundle.revision)
+        if found == "whole":
             return
-        key = manifest_key(name, bundle.revision)
-        self.store.remove(key)  # a damaged one, which nobody could read
         self.log.append("store", actor=actor, name=name, revision=bundle.revision)
-        self.store.create(key, bundle.manifest.to_bytes())
+        key = manifest_key(name, bundle.revision)
+        if found == "damaged":
+            self._clear(name, bundle.revision)
+        if not self.store.create(key, bundle.manifest.to_bytes()):
+            raise BundleFormatError(f"{self.store.url}: {'/'.join(key)} was damaged meanwhile; publish the bundle again")
+
+    def _clear(self, name: str, revision: str) -> None:
+        """Remove a damaged manifest, and never the whole one that another publisher has put in its place."""
+        with self.claims.repairing(revision) as ours:
+            if self._found(name, revision) == "damaged":
+                ours()
+                self.store.remove(manifest_key(name, revision))
 
 
 def _files(bundle: Bundle, with_statistics: bool) -> dict[str, FileEntry]:

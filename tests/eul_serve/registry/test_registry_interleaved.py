@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from unittest import mock
 
 import pytest
 
+from eul_serve.errors import BusyError, CapacityError
 from eul_serve.format import Bundle, Reference
+from eul_serve.registry.claims import COLLECT_SECONDS, Claims
+from eul_serve.registry.reader import manifest_key
 from eul_serve.registry.stored import StoredRegistry
 from tests.eul_serve.registry.model.interrupted import interrupted
-from tests.eul_serve.registry.model.memory_store import Fault, MemoryStore, Place
+from tests.eul_serve.registry.model.memory_store import Change, Died, Fault, MemoryStore, Place
 
 PlainBundle = Callable[..., Bundle]
 POEMS = Reference.parse("poems")
@@ -23,9 +27,11 @@ class Two:
         self.place = Place()
         self.other = StoredRegistry(MemoryStore(self.place))
 
-    def one(self, before: str, act: Callable[[], object], fault: Fault | None = None) -> StoredRegistry:
+    def one(
+        self, before: str, act: Callable[[], object], fault: Fault | None = None, *, after: int = 0
+    ) -> StoredRegistry:
         """Return a client that is interrupted before an operation."""
-        return StoredRegistry(MemoryStore(self.place, 1, interrupted(before, act, fault)))
+        return StoredRegistry(MemoryStore(self.place, 1, interrupted(before, act, fault, after=after)))
 
 
 @pytest.fixture
@@ -51,3 +57,90 @@ def test_of_two_that_order_the_same_in_the_same_second_one_changed_it(two: Two, 
     with mock.patch("eul_serve.registry.chain.utc_now", lambda _: "2026-01-01T00:00:00+00:00"):
         second = one.order("ban", bundle.revision, "a test")
     assert (first, second) == ([True], False)
+
+
+def spoil(place: Place, bundle: Bundle) -> None:
+    """Damage the manifest of a bundle, as a bad disk would."""
+    key = manifest_key("poems", bundle.revision)
+    place.records[key] = b"{}", place.records[key][1]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_publisher_never_removes_what_another_has_published(plain_bundle: PlainBundle, damaged: bool) -> None:
+    bundle, more = plain_bundle(), plain_bundle(seed=1)
+    interruptions: list[int] = []
+    for after in range(1000):
+        two = Two()
+        two.other.publish(more, "poems")
+        if damaged:
+            two.other.publish(bundle, "poems", "stable")
+            spoil(two.place, bundle)
+        gone: list[Change] = []
+
+        def act(two: Two = two, gone: list[Change] = gone, after: int = after) -> None:
+            interruptions.append(after)
+            two.other.claims._sleep = stop
+            with suppress(Stopped):
+                two.other.publish(bundle, "poems", "stable")
+                two.place.watch = lambda change: gone.append(change) if change.after is None else None
+
+        two.one("", act, after=after).publish(bundle, "poems", "stable")
+        assert {change.key[0] for change in gone} <= {"claims"}
+        assert two.other.resolve(POEMS) == bundle.revision
+        if after not in interruptions:
+            break
+    assert len(interruptions) > 15
+
+
+class Stopped(Exception):
+    """Somebody waits."""
+
+
+def stop(_: float) -> None:
+    raise Stopped
+
+
+def test_of_two_that_repair_one_waits(two: Two, plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle()
+    two.other.publish(bundle, "poems", "stable")
+    spoil(two.place, bundle)
+    two.other.claims._sleep = stop
+
+    def act() -> None:
+        with pytest.raises(Stopped):
+            two.other.publish(bundle, "poems", "stable")
+
+    two.one("remove names/", act).publish(bundle, "poems", "stable")
+    assert two.other.resolve(POEMS) == bundle.revision
+
+
+def test_a_killed_repairer_stops_the_next_for_a_quarter_of_an_hour(two: Two, plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle()
+    two.other.publish(bundle, "poems", "stable")
+    spoil(two.place, bundle)
+    with pytest.raises(Died):
+        two.one("remove names/", lambda: None, "die before").publish(bundle, "poems")
+    two.other.claims._sleep = lambda _: setattr(two.place, "now", two.place.now + COLLECT_SECONDS + 1)
+    two.other.publish(bundle, "poems")
+    assert two.place.now == COLLECT_SECONDS + 1
+    assert two.other.resolve(POEMS) == bundle.revision
+
+
+def test_a_repairer_that_was_too_slow_removes_nothing(two: Two, plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle()
+    two.other.publish(bundle, "poems", "stable")
+    spoil(two.place, bundle)
+    one = two.one("list claims", lambda: None)
+    ahead = iter([0.0, 0.0, COLLECT_SECONDS])
+    one.claims = Claims(one.store, stop, lambda: next(ahead))
+    with pytest.raises(BusyError, match="the repair took too long"):
+        one.publish(bundle, "poems")
+    assert manifest_key("poems", bundle.revision) in two.place.records
+
+
+def test_a_store_that_cannot_be_read_for_a_moment_loses_no_manifest(two: Two, plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle()
+    two.other.publish(bundle, "poems", "stable")
+    with pytest.raises(CapacityError):
+        two.one("read names/poems/revisions/", lambda: None, "refuse").publish(bundle, "poems", "stable")
+    assert two.other.resolve(POEMS) == bundle.revision
