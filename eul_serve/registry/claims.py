@@ -50,25 +50,21 @@ class Claims:
         self._store, self._sleep, self._clock = store, sleep, clock or time.monotonic
 
     @contextmanager
-    def claimed(self, digests: Iterable[str]) -> Iterator[None]:
+    def claimed(self, digests: Iterable[str]) -> Iterator[Callable[[], None]]:
         """Keep revisions and blobs from collectors while the context lasts, whether they are there yet or not.
 
         Args:
             digests: Their digests.
 
         Yields:
-            Nothing; from here on no collector removes them.
-
-        Raises:
-            BusyError: The context took longer than a claim holds.
+            A function that raises BusyError where it lasts so long that a collector may soon pass the claim by; call it
+            before anything is named. Until then no collector removes them.
         """
         started = self._clock()
         with self._said({"digests": sorted(digests)}):
             while self._collecting():
                 self._sleep(WAIT_SECONDS)
-            yield
-        if self._clock() - started > PUBLISH_SECONDS:
-            raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
+            yield partial(self._check_claim, started)
 
     @contextmanager
     def collecting(self, *, dry_run: bool = False) -> Iterator[Spared]:
@@ -111,6 +107,10 @@ class Claims:
                     return
             # Each of two sees the other, and goes away: one of them comes back first.
             self._sleep(WAIT_SECONDS * (1 + secrets.randbelow(5)))
+
+    def _check_claim(self, started: float) -> None:
+        if self._clock() - started > PUBLISH_SECONDS / 2:
+            raise BusyError("this took more than half a day, and a collector may soon remove some of it; run it again")
 
     def _check_time(self, started: float, what: str) -> None:
         if self._clock() - started > COLLECT_SECONDS / 2:

@@ -8,9 +8,10 @@ from unittest import mock
 
 import pytest
 
-from eul_serve.errors import BusyError, CapacityError
+from eul_serve.errors import BusyError, CapacityError, RefusedError
 from eul_serve.format import Bundle, Reference
-from eul_serve.registry.claims import COLLECT_SECONDS, Claims
+from eul_serve.registry.claims import COLLECT_SECONDS, PUBLISH_SECONDS, Claims
+from eul_serve.registry.collect import Collector
 from eul_serve.registry.reader import manifest_key
 from eul_serve.registry.stored import StoredRegistry
 from tests.eul_serve.registry.model.interrupted import interrupted
@@ -144,3 +145,36 @@ def test_a_store_that_cannot_be_read_for_a_moment_loses_no_manifest(two: Two, pl
     with pytest.raises(CapacityError):
         two.one("read names/poems/revisions/", lambda: None, "refuse").publish(bundle, "poems", "stable")
     assert two.other.resolve(POEMS) == bundle.revision
+
+
+def test_a_publication_that_hung_for_a_day_names_nothing_that_was_collected(
+    two: Two, plain_bundle: PlainBundle
+) -> None:
+    bundle = plain_bundle()
+    two.other.publish(plain_bundle(seed=1), "poems", "stable")
+
+    def hang() -> None:
+        two.place.now += 2 * PUBLISH_SECONDS
+        assert Collector(two.other).collect().blobs > 0
+
+    one = two.one("create log/", hang)
+    one.claims = Claims(one.store, clock=lambda: two.place.now)
+    with pytest.raises(BusyError, match="more than half a day"):
+        one.publish(bundle, "poems", "stable")
+    assert bundle.revision not in two.other.revisions("poems")
+
+
+@pytest.mark.parametrize("act", ["publish", "promote", "rollback"])
+def test_a_ban_that_comes_while_an_alias_is_moved_stops_the_move(two: Two, plain_bundle: PlainBundle, act: str) -> None:
+    bundle, more = plain_bundle(), plain_bundle(seed=1)
+    two.other.publish(bundle, "poems", "stable")
+    two.other.publish(more, "poems", "stable")
+    one = two.one("create log/", lambda: two.other.order("ban", bundle.revision, "a test"))
+    acts = {
+        "publish": lambda: one.publish(bundle, "poems", "stable"),
+        "promote": lambda: one.promote("poems", bundle.revision, "stable"),
+        "rollback": lambda: one.rollback("poems", "stable"),
+    }
+    with pytest.raises(RefusedError, match="is banned"):
+        acts[act]()
+    assert two.other.resolve(POEMS) == more.revision

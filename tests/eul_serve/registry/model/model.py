@@ -94,7 +94,9 @@ class Model:
     def _log(self, change: Change) -> None:
         entry = self._entry(change)
         facts = entry["facts"]
-        self._logged[entry["act"], facts.get("name"), facts.get("alias"), facts.get("revision", facts.get("digest"))] += 1
+        self._logged[
+            entry["act"], facts.get("name"), facts.get("alias"), facts.get("revision", facts.get("digest"))
+        ] += 1
 
     def _order(self, change: Change) -> None:
         entry = self._entry(change)
