@@ -79,7 +79,7 @@ class Aliases:
         Raises:
             RefusedError: Some would be dropped, and there is no reason.
         """
-        return self._check(name, alias, self._current(name, alias), wanted, reason)
+        return self._look(name, alias, wanted, reason)[1]
 
     def move(self, name: str, alias: str, wanted: Manifest, why: Why, may: May) -> bool:
         """Move an alias to a stored revision.
@@ -98,8 +98,7 @@ class Aliases:
             RefusedError: A covered request would be dropped without a reason.
         """
         while True:  # until no other client has moved it between our look and our move
-            current = self._current(name, alias)
-            dropped = self._check(name, alias, current, wanted, why.reason)
+            current, dropped = self._look(name, alias, wanted, why.reason)
             if dropped is None:
                 return False
             if self._append(name, alias, current, wanted.revision, why, dropped, may):
@@ -128,10 +127,11 @@ class Aliases:
         Raises:
             RefusedError: A covered request would be dropped without a reason.
         """
-        current = self._current(name, alias)
+        if history.earlier_target(self.state(name, alias).history) != target:
+            return False  # else its manifest is there, or is missing for good: the caller has claimed it
+        current, dropped = self._look(name, alias, self._manifest(name, target), why.reason)
         if current is None or history.earlier_target(current.state.history) != target:
             return False
-        dropped = self._check(name, alias, current, self._manifest(name, target), why.reason)
         return dropped is None or self._append(name, alias, current, target, why, dropped, may)
 
     def _current(self, name: str, alias: str) -> _Current | None:
@@ -147,6 +147,19 @@ class Aliases:
         if key not in self._chains:
             self._chains[key] = Chain(self._store, f"{name}:{alias}", "names", name, "aliases", alias)
         return self._chains[key]
+
+    def _look(
+        self, name: str, alias: str, wanted: Manifest, reason: str | None
+    ) -> tuple[_Current | None, tuple[str, ...] | None]:
+        """Return where an alias points, and what a move would drop."""
+        while True:
+            current = self._current(name, alias)
+            try:
+                return current, self._check(name, alias, current, wanted, reason)
+            except NotFoundError:
+                if self._current(name, alias) == current:
+                    raise
+                # Where it pointed when we looked was collected, after somebody had moved it on.
 
     def _check(
         self, name: str, alias: str, current: _Current | None, wanted: Manifest, reason: str | None

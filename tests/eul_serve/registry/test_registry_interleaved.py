@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from eul_serve.errors import BusyError, CapacityError, RefusedError
+from eul_serve.errors import BusyError, CapacityError, NotFoundError, RefusedError
 from eul_serve.format import Bundle, Reference
 from eul_serve.registry.claims import COLLECT_SECONDS, PUBLISH_SECONDS, Claims
 from eul_serve.registry.collect import Collector
@@ -18,6 +18,7 @@ from tests.eul_serve.registry.model.interrupted import interrupted
 from tests.eul_serve.registry.model.memory_store import Change, Died, Fault, MemoryStore, Place
 
 PlainBundle = Callable[..., Bundle]
+DAY = 24 * 3600.0
 POEMS = Reference.parse("poems")
 
 
@@ -45,7 +46,7 @@ def test_two_that_roll_back_in_the_same_second_go_back_by_two(two: Two, plain_bu
     for bundle in bundles:
         two.other.publish(bundle, "poems", "stable")
     one = two.one("create names/poems/aliases/", lambda: two.other.rollback("poems", "stable"))
-    with mock.patch("eul_serve.registry.chain.utc_now", lambda _: "2026-01-01T00:00:00+00:00"):
+    with mock.patch("eul_serve.registry.chain.utc_now", return_value="2026-01-01T00:00:00+00:00"):
         assert one.rollback("poems", "stable") == bundles[0].revision
     assert two.other.resolve(POEMS) == bundles[0].revision
 
@@ -55,7 +56,7 @@ def test_of_two_that_order_the_same_in_the_same_second_one_changed_it(two: Two, 
     two.other.publish(bundle, "poems")
     first: list[bool] = []
     one = two.one("create orders/", lambda: first.append(two.other.order("ban", bundle.revision, "a test")))
-    with mock.patch("eul_serve.registry.chain.utc_now", lambda _: "2026-01-01T00:00:00+00:00"):
+    with mock.patch("eul_serve.registry.chain.utc_now", return_value="2026-01-01T00:00:00+00:00"):
         second = one.order("ban", bundle.revision, "a test")
     assert (first, second) == ([True], False)
 
@@ -78,12 +79,16 @@ def test_a_publisher_never_removes_what_another_has_published(plain_bundle: Plai
             spoil(two.place, bundle)
         gone: list[Change] = []
 
-        def act(two: Two = two, gone: list[Change] = gone, after: int = after) -> None:
+        def note(change: Change, gone: list[Change] = gone) -> None:
+            if change.after is None:
+                gone.append(change)
+
+        def act(two: Two = two, note: Callable[[Change], None] = note, after: int = after) -> None:
             interruptions.append(after)
             two.other.claims._sleep = stop
             with suppress(Stopped):
                 two.other.publish(bundle, "poems", "stable")
-                two.place.watch = lambda change: gone.append(change) if change.after is None else None
+                two.place.watch = note
 
         two.one("", act, after=after).publish(bundle, "poems", "stable")
         assert {change.key[0] for change in gone} <= {"claims"}
@@ -178,3 +183,33 @@ def test_a_ban_that_comes_while_an_alias_is_moved_stops_the_move(two: Two, plain
     with pytest.raises(RefusedError, match="is banned"):
         acts[act]()
     assert two.other.resolve(POEMS) == more.revision
+
+
+@pytest.mark.parametrize("act", ["publish", "promote", "rollback"])
+def test_an_alias_whose_target_is_collected_after_it_was_moved_on_is_looked_at_again(
+    two: Two, plain_bundle: PlainBundle, act: str
+) -> None:
+    first, bundle, more, last = (plain_bundle(seed=seed) for seed in range(4))
+    for one_bundle in (first, bundle, more):
+        two.other.publish(one_bundle, "poems", "stable")
+
+    def move_on() -> None:
+        two.other.rollback("poems", "stable")
+        if act != "rollback":
+            two.other.publish(last, "poems", "stable")
+        two.place.now += DAY
+        Collector(two.other, keep_days=0.0).collect()
+
+    manifest = f"read {'/'.join(manifest_key('poems', more.revision))}"
+    one = two.one(manifest, move_on)
+    if act == "rollback":
+        with pytest.raises(NotFoundError, match=f"{first.revision}: not found"):
+            one.rollback("poems", "stable")  # a second step back, to what was collected too
+        assert two.other.resolve(POEMS) == bundle.revision
+        return
+    two.other.order("hold", bundle.revision, "a test")
+    if act == "publish":
+        one.publish(bundle, "poems", "stable")
+    else:
+        one.promote("poems", bundle.revision, "stable")
+    assert two.other.resolve(POEMS) == bundle.revision
