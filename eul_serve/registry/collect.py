@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from eul_serve.errors import RefusedError
+from eul_serve.errors import NotFoundError, RefusedError
 from eul_serve.format import Manifest
 from eul_serve.registry.claims import Spared
 from eul_serve.registry.needs import Needs
@@ -156,11 +157,23 @@ class Collector:
 
     def _all(self) -> list[Found]:
         """Return all revisions that are there; what was read once is not read again."""
-        there = [(name, revision) for name in self._registry.names() for revision in self._registry.revisions(name)]
+        there = list(self._listed())
         new = [pair for pair in there if pair not in self._known]
         with ThreadPoolExecutor(_THREADS, "eul-collect") as pool:
-            self._known |= zip(new, pool.map(lambda pair: self._registry.manifest(*pair), new), strict=True)
-        return [Found(name=name, manifest=self._known[name, revision], reason=None) for name, revision in there]
+            read = zip(new, pool.map(self._manifest, new), strict=True)
+            self._known |= {pair: manifest for pair, manifest in read if manifest is not None}
+        return [Found(name=pair[0], manifest=self._known[pair], reason=None) for pair in there if pair in self._known]
+
+    def _listed(self) -> Iterator[tuple[str, str]]:
+        for name in self._registry.names():
+            with suppress(NotFoundError):  # another collector was faster
+                yield from ((name, revision) for revision in self._registry.revisions(name))
+
+    def _manifest(self, pair: tuple[str, str]) -> Manifest | None:
+        try:
+            return self._registry.manifest(*pair)
+        except NotFoundError:
+            return None  # another collector was faster
 
 
 def _check_free(request: str, covering: Iterable[Found], needs: Needs) -> None:

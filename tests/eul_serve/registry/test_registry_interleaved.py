@@ -213,3 +213,27 @@ def test_an_alias_whose_target_is_collected_after_it_was_moved_on_is_looked_at_a
     else:
         one.promote("poems", bundle.revision, "stable")
     assert two.other.resolve(POEMS) == bundle.revision
+
+
+@pytest.mark.parametrize("act", ["collect", "delete"])
+def test_two_collectors_are_in_no_others_way(plain_bundle: PlainBundle, act: str) -> None:
+    bundles, alone = [plain_bundle("r1", seed=seed) for seed in range(2)], plain_bundle("r1", seed=2)
+    interruptions: list[int] = []
+    for after in range(1000):
+        two = Two()
+        for bundle in bundles:
+            two.other.publish(bundle, "poems")
+        two.other.publish(alone, "songs")
+        two.place.now += DAY
+
+        def collect(two: Two = two, after: int = after) -> None:
+            interruptions.append(after)
+            Collector(two.other, keep_days=0.0).collect()
+
+        mine = Collector(two.one("", collect, after=after), keep_days=0.0)
+        _ = mine.collect() if act == "collect" else mine.delete_request("r1", "a test")
+        assert two.other.names() == []
+        assert two.place.blobs == {}
+        if after not in interruptions:
+            break
+    assert len(interruptions) > 30
