@@ -120,21 +120,23 @@ class Collector:
         going = [one for one in found if one.reason is None]
         unnamed = [blob for blob in self._unnamed(going) if blob[1] not in spared()]
         for one in going if not dry_run else ():
-            spared()
-            self._remove_revision(one)
+            self._remove_revision(one, spared)
         for name, digest in unnamed if not dry_run else ():
             spared()
             self._registry.store.drop(name, digest)
         kept = tuple(one for one in found if one.reason is not None)
         return Collection(removed=tuple(going), kept=kept, blobs=len(unnamed))
 
-    def _remove_revision(self, one: Found) -> None:
+    def _remove_revision(self, one: Found, spared: Spared) -> None:
         revision, store = one.manifest.revision, self._registry.store
         self._registry.log.append("collect", actor=self._actor, name=one.name, revision=revision)
+        spared()  # the log may have taken long
+        store.remove(manifest_key(one.name, revision))
+        # Signatures go after their revision: a collector that is killed here leaves none that is listed without them.
         folder = ("names", one.name, "signatures", revision.removeprefix("sha256:"))
         for signature in store.list(*folder):
+            spared()
             store.remove((*folder, signature))
-        store.remove(manifest_key(one.name, revision))
 
     def _unnamed(self, going: Iterable[Found]) -> Iterator[tuple[str, str]]:
         """Yield the blobs that no revision but those that go names."""

@@ -15,6 +15,7 @@ from eul_serve.registry.collect import Collector
 from eul_serve.registry.reader import manifest_key
 from eul_serve.registry.stored import StoredRegistry
 from tests.eul_serve.registry.model.interrupted import interrupted
+from tests.eul_serve.registry.model.judge import SIGNATURE
 from tests.eul_serve.registry.model.memory_store import Change, Died, Fault, MemoryStore, Place
 
 PlainBundle = Callable[..., Bundle]
@@ -237,3 +238,27 @@ def test_two_collectors_are_in_no_others_way(plain_bundle: PlainBundle, act: str
         if after not in interruptions:
             break
     assert len(interruptions) > 30
+
+
+def test_a_collector_that_is_killed_leaves_no_revision_without_its_signatures(plain_bundle: PlainBundle) -> None:
+    bundle = plain_bundle()
+    for after in range(1000):
+        two = Two()
+        two.other.publish(bundle, "poems", signatures=[SIGNATURE])
+        two.place.now += DAY
+        with suppress(Died):
+            Collector(two.one("", lambda: None, "die before", after=after), keep_days=0.0).collect()
+            break
+        if two.other.names():
+            assert two.other.signatures("poems", bundle.revision) == (SIGNATURE,)
+    assert after > 15
+
+
+def test_a_collector_that_waited_too_long_for_the_log_removes_nothing(two: Two, plain_bundle: PlainBundle) -> None:
+    two.other.publish(plain_bundle(), "poems")
+    two.place.now += DAY
+    one = two.one("create log/", lambda: setattr(two.place, "now", two.place.now + COLLECT_SECONDS))
+    one.claims = Claims(one.store, clock=lambda: two.place.now)
+    with pytest.raises(BusyError, match="run it again"):
+        Collector(one, keep_days=0.0).collect()
+    assert two.other.names() == ["poems"]
