@@ -119,8 +119,8 @@ class Claims:
     @contextmanager
     def _said(self, words: dict[str, Any]) -> Iterator[None]:
         key = (_KEY, f"{secrets.token_hex(16)}.json")
-        self._store.create(key, json.dumps(words).encode())
-        try:
+        try:  # the answer may be lost of a claim that was made
+            self._store.create(key, json.dumps(words).encode())
             yield
         finally:
             self._store.remove(key)

@@ -262,3 +262,10 @@ def test_a_collector_that_waited_too_long_for_the_log_removes_nothing(two: Two, 
     with pytest.raises(BusyError, match="run it again"):
         Collector(one, keep_days=0.0).collect()
     assert two.other.names() == ["poems"]
+
+
+def test_a_claim_whose_answer_was_lost_is_not_left(two: Two, plain_bundle: PlainBundle) -> None:
+    two.other.publish(plain_bundle(), "poems")
+    with pytest.raises(BusyError, match="lost on purpose"):
+        Collector(two.one("create claims/", lambda: None, "lose the answer")).collect()
+    assert two.other.store.list("claims") == []
