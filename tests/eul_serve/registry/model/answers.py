@@ -49,9 +49,9 @@ def check_error(model: Model, act: Act, error: BaseException, faults: int) -> No
     """
     if isinstance(error, Died | BusyError | RefusedError) or (faults and isinstance(error, EulError)):
         return
-    if isinstance(error, BundleFormatError) and model.was_damage(act.step):
-        return
-    if isinstance(error, NotFoundError | BundleFormatError) and _may_be_missing(model, act):
+    if isinstance(error, NotFoundError | BundleFormatError) and (
+        model.was_damage(act.step) or _may_be_missing(model, act)
+    ):
         return
     model.problem(f"{act}: {type(error).__name__}: {error}")
 

@@ -55,17 +55,16 @@ class Place:
 
     def change(self, client: int, key: Key, data: bytes | None) -> None:
         """Put bytes in the place of what is there, or nothing with None."""
-        room: dict[Key, tuple[bytes, float]] | dict[str, tuple[bytes, float]]
         blob = key[0] == "blobs"
         before = self.blobs.get(key[1]) if blob else self.records.get(key)
         if before is None and data is None:
             return
-        if blob:
-            self.blobs.pop(key[1], None) if data is None else self.blobs.__setitem__(key[1], (data, self.now))
-        elif data is None:
-            del self.records[key]
+        if data is None:
+            _ = self.blobs.pop(key[1]) if blob else self.records.pop(key)
+        elif blob:
+            self.blobs[key[1]] = data, self.now
         else:
-            self.records[key] = (data, self.now)
+            self.records[key] = data, self.now
         self.watch(Change(client=client, key=key, before=before[0] if before else None, after=data))
 
 
@@ -104,7 +103,10 @@ class MemoryStore:
     def list(self, *prefix: str) -> list[str]:
         """Return the names directly below a path, sorted."""
         depth = len(prefix)
-        found = lambda: {key[depth] for key in self.place.records if len(key) > depth and key[:depth] == prefix}  # noqa: E731
+
+        def found() -> set[str]:
+            return {key[depth] for key in self.place.records if len(key) > depth and key[:depth] == prefix}
+
         return sorted(self._do(f"list {'/'.join(prefix)}", found))
 
     def age(self, key: Key) -> float | None:
