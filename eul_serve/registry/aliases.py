@@ -15,6 +15,9 @@ from eul_serve.registry.log import ActLog
 from eul_serve.registry.store import Store
 from eul_serve.registry.unforget import check_reason, check_unforget
 
+May = Callable[[], None]
+"""Raises where a revision may not be named any more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
@@ -77,16 +80,29 @@ class Aliases:
         Raises:
             RefusedError: Some would be dropped, and there is no reason.
         """
-        return self._check(name, alias, self._current(name, alias), wanted, reason)
+        return self._look(name, alias, wanted, reason)[1]
 
-    def move(self, name: str, alias: str, wanted: Manifest, why: Why) -> bool:
-        """Move an alias to a stored revision; return whether it pointed elsewhere before."""
+    def move(self, name: str, alias: str, wanted: Manifest, why: Why, may: May) -> bool:
+        """Move an alias to a stored revision.
+
+        Args:
+            name: Name of the bundle.
+            alias: The alias.
+            wanted: Manifest of the revision to move to.
+            why: Who moves it, and why a covered request may be dropped.
+            may: Asked last of all.
+
+        Returns:
+            Whether it pointed elsewhere before.
+
+        Raises:
+            RefusedError: A covered request would be dropped without a reason.
+        """
         while True:  # until no other client has moved it between our look and our move
-            current = self._current(name, alias)
-            dropped = self._check(name, alias, current, wanted, why.reason)
+            current, dropped = self._look(name, alias, wanted, why.reason)
             if dropped is None:
                 return False
-            if self._append(name, alias, current, wanted.revision, why, dropped):
+            if self._append(name, alias, current, wanted.revision, why, dropped, may):
                 return True
 
     def earlier(self, name: str, alias: str) -> str:
@@ -96,7 +112,7 @@ class Aliases:
             raise NotFoundError(f"{name}:{alias}: it never pointed elsewhere; `eul promote` moves it to a revision")
         return target
 
-    def move_back(self, name: str, alias: str, target: str, why: Why) -> bool:
+    def move_back(self, name: str, alias: str, target: str, why: Why, may: May) -> bool:
         """Move an alias to its earlier target.
 
         Args:
@@ -104,6 +120,7 @@ class Aliases:
             alias: The alias.
             target: What `earlier` returned.
             why: Who moves it, and why a covered request may be dropped.
+            may: Asked last of all.
 
         Returns:
             Whether it points there now; False where another client has moved it meanwhile.
@@ -111,11 +128,12 @@ class Aliases:
         Raises:
             RefusedError: A covered request would be dropped without a reason.
         """
-        current = self._current(name, alias)
+        if history.earlier_target(self.state(name, alias).history) != target:
+            return False  # else its manifest is there, or is missing for good: the caller has claimed it
+        current, dropped = self._look(name, alias, self._manifest(name, target), why.reason)
         if current is None or history.earlier_target(current.state.history) != target:
             return False
-        dropped = self._check(name, alias, current, self._manifest(name, target), why.reason)
-        return dropped is None or self._append(name, alias, current, target, why, dropped)
+        return dropped is None or self._append(name, alias, current, target, why, dropped, may)
 
     def _current(self, name: str, alias: str) -> _Current | None:
         where = f"{name}:{alias}"
@@ -134,6 +152,19 @@ class Aliases:
             self._chains[key] = Chain(self._store, f"{name}:{alias}", "names", name, "aliases", alias)
         return self._chains[key]
 
+    def _look(
+        self, name: str, alias: str, wanted: Manifest, reason: str | None
+    ) -> tuple[_Current | None, tuple[str, ...] | None]:
+        """Return where an alias points, and what a move would drop."""
+        while True:
+            current = self._current(name, alias)
+            try:
+                return current, self._check(name, alias, current, wanted, reason)
+            except NotFoundError:
+                if self._current(name, alias) == current:
+                    raise
+                # Where it pointed when we looked was collected, after somebody had moved it on.
+
     def _check(
         self, name: str, alias: str, current: _Current | None, wanted: Manifest, reason: str | None
     ) -> tuple[str, ...] | None:
@@ -145,10 +176,18 @@ class Aliases:
         return check_unforget(f"{name}:{alias}", self._manifest(name, current.state.revision), wanted, reason)
 
     def _append(
-        self, name: str, alias: str, current: _Current | None, revision: str, why: Why, dropped: tuple[str, ...]
+        self,
+        name: str,
+        alias: str,
+        current: _Current | None,
+        revision: str,
+        why: Why,
+        dropped: tuple[str, ...],
+        may: May,
     ) -> bool:
         facts = history.facts_of(AliasMove(act=why.act, revision=revision, at="", actor=why.actor, reason=why.reason))
         previous = current.state.revision if current else None
         self._log.append(why.act, **facts, alias=alias, dropped=list(dropped), name=name, previous=previous)
         last = current.last if current else None
+        may()  # between this and the move nothing else is asked of the store
         return self._chain(name, alias).append(why.act, facts, after=last) is not None

@@ -6,6 +6,7 @@ read once is not read again, as a record never changes: to look for something ne
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -56,7 +57,8 @@ class Chain:
         Returns:
             The entry, or None where another client has appended one meanwhile.
         """
-        entry = next_entry(act, facts, after)
+        # Else two clients that do the same in the same second make the same bytes, and each takes them for its own.
+        entry = next_entry(act, {**facts, "id": secrets.token_hex(8)}, after)
         return entry if self._store.create(self._place(entry.number), entry.to_line()) else None
 
     def _place(self, number: int) -> Key:

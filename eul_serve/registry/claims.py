@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from eul_serve.errors import BundleFormatError, BusyError
@@ -33,35 +34,37 @@ _COLLECTOR = {"collector": True}
 class Claims:
     """The claims of one registry."""
 
-    def __init__(self, store: Store, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         """Take a registry's claims.
 
         Args:
             store: Where they are.
             sleep: Waits some seconds.
+            clock: Seconds that never go back, by this client's own clock; None for that of its machine.
         """
-        self._store, self._sleep = store, sleep
+        self._store, self._sleep, self._clock = store, sleep, clock or time.monotonic
 
     @contextmanager
-    def claimed(self, digests: Iterable[str]) -> Iterator[None]:
+    def claimed(self, digests: Iterable[str]) -> Iterator[Callable[[], None]]:
         """Keep revisions and blobs from collectors while the context lasts, whether they are there yet or not.
 
         Args:
             digests: Their digests.
 
         Yields:
-            Nothing; from here on no collector removes them.
-
-        Raises:
-            BusyError: The context took longer than a claim holds.
+            A function that raises BusyError where it lasts so long that a collector may soon pass the claim by; call it
+            before anything is named. Until then no collector removes them.
         """
-        started = time.monotonic()
+        started = self._clock()
         with self._said({"digests": sorted(digests)}):
             while self._collecting():
                 self._sleep(WAIT_SECONDS)
-            yield
-        if time.monotonic() - started > PUBLISH_SECONDS:
-            raise BusyError("this took longer than a day, and a collector may have removed some of it; run it again")
+            yield partial(self._check_claim, started)
 
     @contextmanager
     def collecting(self, *, dry_run: bool = False) -> Iterator[Spared]:
@@ -76,11 +79,10 @@ class Claims:
         Raises:
             BusyError: The work took longer than a collector may take; what was removed is removed, run it again.
         """
-        started = time.monotonic()
+        started = self._clock()
 
         def spared() -> frozenset[str]:
-            if time.monotonic() - started > COLLECT_SECONDS / 2:
-                raise BusyError("the collection took too long for publishers to wait; run it again, it goes on")
+            self._check_time(started, "collection")
             return claimed
 
         with nullcontext() if dry_run else self._said(_COLLECTOR):
@@ -88,10 +90,37 @@ class Claims:
             yield spared
 
     @contextmanager
+    def repairing(self, revision: str) -> Iterator[Callable[[], None]]:
+        """Be the only one who repairs a revision while the context lasts.
+
+        Args:
+            revision: The revision.
+
+        Yields:
+            A function that raises BusyError where it lasts too long for the others to wait; call it before a removal.
+        """
+        while True:
+            started = self._clock()
+            with self._said({"repairs": revision}):
+                if [words.get("repairs") for words in self._live(COLLECT_SECONDS, tidy=True)].count(revision) == 1:
+                    yield partial(self._check_time, started, "repair")
+                    return
+            # Each of two sees the other, and goes away: one of them comes back first.
+            self._sleep(WAIT_SECONDS * (1 + secrets.randbelow(5)))
+
+    def _check_claim(self, started: float) -> None:
+        if self._clock() - started > PUBLISH_SECONDS / 2:
+            raise BusyError("this took more than half a day, and a collector may soon remove some of it; run it again")
+
+    def _check_time(self, started: float, what: str) -> None:
+        if self._clock() - started > COLLECT_SECONDS / 2:
+            raise BusyError(f"the {what} took too long for publishers to wait; run it again, it goes on")
+
+    @contextmanager
     def _said(self, words: dict[str, Any]) -> Iterator[None]:
         key = (_KEY, f"{secrets.token_hex(16)}.json")
-        self._store.create(key, json.dumps(words).encode())
-        try:
+        try:  # the answer may be lost of a claim that was made
+            self._store.create(key, json.dumps(words).encode())
             yield
         finally:
             self._store.remove(key)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from eul_serve.errors import RefusedError
+from eul_serve.errors import NotFoundError, RefusedError
 from eul_serve.format import Manifest
 from eul_serve.registry.claims import Spared
 from eul_serve.registry.needs import Needs
@@ -119,21 +120,23 @@ class Collector:
         going = [one for one in found if one.reason is None]
         unnamed = [blob for blob in self._unnamed(going) if blob[1] not in spared()]
         for one in going if not dry_run else ():
-            spared()
-            self._remove_revision(one)
+            self._remove_revision(one, spared)
         for name, digest in unnamed if not dry_run else ():
             spared()
             self._registry.store.drop(name, digest)
         kept = tuple(one for one in found if one.reason is not None)
         return Collection(removed=tuple(going), kept=kept, blobs=len(unnamed))
 
-    def _remove_revision(self, one: Found) -> None:
+    def _remove_revision(self, one: Found, spared: Spared) -> None:
         revision, store = one.manifest.revision, self._registry.store
         self._registry.log.append("collect", actor=self._actor, name=one.name, revision=revision)
+        spared()  # the log may have taken long
+        store.remove(manifest_key(one.name, revision))
+        # Signatures go after their revision: a collector that is killed here leaves none that is listed without them.
         folder = ("names", one.name, "signatures", revision.removeprefix("sha256:"))
         for signature in store.list(*folder):
+            spared()
             store.remove((*folder, signature))
-        store.remove(manifest_key(one.name, revision))
 
     def _unnamed(self, going: Iterable[Found]) -> Iterator[tuple[str, str]]:
         """Yield the blobs that no revision but those that go names."""
@@ -156,11 +159,23 @@ class Collector:
 
     def _all(self) -> list[Found]:
         """Return all revisions that are there; what was read once is not read again."""
-        there = [(name, revision) for name in self._registry.names() for revision in self._registry.revisions(name)]
+        there = list(self._listed())
         new = [pair for pair in there if pair not in self._known]
         with ThreadPoolExecutor(_THREADS, "eul-collect") as pool:
-            self._known |= zip(new, pool.map(lambda pair: self._registry.manifest(*pair), new), strict=True)
-        return [Found(name=name, manifest=self._known[name, revision], reason=None) for name, revision in there]
+            read = zip(new, pool.map(self._manifest, new), strict=True)
+            self._known |= {pair: manifest for pair, manifest in read if manifest is not None}
+        return [Found(name=pair[0], manifest=self._known[pair], reason=None) for pair in there if pair in self._known]
+
+    def _listed(self) -> Iterator[tuple[str, str]]:
+        for name in self._registry.names():
+            with suppress(NotFoundError):  # another collector was faster
+                yield from ((name, revision) for revision in self._registry.revisions(name))
+
+    def _manifest(self, pair: tuple[str, str]) -> Manifest | None:
+        try:
+            return self._registry.manifest(*pair)
+        except NotFoundError:
+            return None  # another collector was faster
 
 
 def _check_free(request: str, covering: Iterable[Found], needs: Needs) -> None:

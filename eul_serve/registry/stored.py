@@ -8,11 +8,12 @@ not come about; never half a revision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import Literal
 
-from eul_serve.errors import BundleFormatError, EulError, InputError
+from eul_serve.errors import BundleFormatError, InputError, NotFoundError
 from eul_serve.format import Bundle, FileEntry, check_digest, check_name
 from eul_serve.format.composite import check_passed
 from eul_serve.registry.aliases import Why
@@ -62,14 +63,15 @@ class StoredRegistry(Reader):
         moved = alias is not None and self.moves.check(name, alias, bundle.manifest, why.reason) is not None
         if not dry_run:
             self.mark.make()
-            with self.claims.claimed([bundle.revision, *(entry.sha256 for entry in files.values())]):
+            with self.claims.claimed([bundle.revision, *(entry.sha256 for entry in files.values())]) as claim:
                 self.orders.standing().check_usable(name, bundle.revision)  # a collector may just have deleted it
                 self._put_all(bundle, name, files, on_bytes)
-                self._reveal(bundle, name, actor)
+                self._reveal(bundle, name, actor, claim)
                 for signature in signatures:
                     self.store.create(signature_key(name, bundle.revision, signature), signature)
                 if alias is not None:
-                    moved = self.moves.move(name, alias, bundle.manifest, why)
+                    may = self._may(f"{name}:{alias}", bundle.revision, claim)
+                    moved = self.moves.move(name, alias, bundle.manifest, why, may)
         return Published(name=name, revision=bundle.revision, new=new, moved=moved)
 
     def promote(
@@ -79,10 +81,11 @@ class StoredRegistry(Reader):
         _check_target(name, alias)
         why = Why(act="promote", actor=actor, reason=allow_unforget)
         self.mark.check()  # a claim must not be the first thing in a directory
-        with self.claims.claimed([check_digest(revision)]):
+        with self.claims.claimed([check_digest(revision)]) as claim:
             manifest = self.manifest(name, revision)
-            self.orders.standing().check_usable(f"{name}:{alias}", revision)
-            return self.moves.move(name, alias, manifest, why)
+            may = self._may(f"{name}:{alias}", revision, claim)
+            may()
+            return self.moves.move(name, alias, manifest, why, may)
 
     def rollback(self, name: str, alias: str, *, allow_unforget: str | None = None, actor: str | None = None) -> str:
         """Move an alias back to where it pointed before its current target; return that revision."""
@@ -91,9 +94,10 @@ class StoredRegistry(Reader):
         self.revisions(name)
         while True:
             target = self.moves.earlier(name, alias)
-            with self.claims.claimed([target]):
-                self.orders.standing().check_usable(f"{name}:{alias}", target)
-                if self.moves.move_back(name, alias, target, why):
+            with self.claims.claimed([target]) as claim:
+                may = self._may(f"{name}:{alias}", target, claim)
+                may()
+                if self.moves.move_back(name, alias, target, why, may):
                     return target
 
     def order(self, act: OrderAct, digest: str, reason: str, actor: str | None = None) -> bool:
@@ -103,12 +107,27 @@ class StoredRegistry(Reader):
         with self.claims.claimed([digest]) if act == "hold" else nullcontext():
             return self.orders.give(act, digest, reason, actor)
 
+    def _may(self, where: str, revision: str, claim: Callable[[], None]) -> Callable[[], None]:
+        """Return what refuses to name a revision that was banned meanwhile, or that no claim may keep any more."""
+
+        def may() -> None:
+            claim()
+            self.orders.standing().check_usable(where, revision)
+
+        return may
+
     def _has(self, name: str, revision: str) -> bool:
+        return self._found(name, revision) == "whole"
+
+    def _found(self, name: str, revision: str) -> Literal["whole", "damaged", "missing"]:
+        # Any other error says nothing of the manifest, and nobody may remove it for that.
         try:
             self.manifest(name, revision)
-        except EulError:
-            return False  # missing or damaged: publishing stores it (again)
-        return True
+        except NotFoundError:
+            return "missing"
+        except BundleFormatError:
+            return "damaged"
+        return "whole"
 
     def _put_all(self, bundle: Bundle, name: str, files: Mapping[str, FileEntry], on_bytes: OnBytes | None) -> None:
         def put(file: str, entry: FileEntry) -> None:
@@ -122,14 +141,25 @@ class StoredRegistry(Reader):
 
         at_once(partial(put, file, entry) for file, entry in files.items())
 
-    def _reveal(self, bundle: Bundle, name: str, actor: str | None) -> None:
+    def _reveal(self, bundle: Bundle, name: str, actor: str | None, claim: Callable[[], None]) -> None:
         """Make a revision exist whose blobs are all there."""
-        if self._has(name, bundle.revision):
+        found = self._found(name, bundle.revision)
+        if found == "whole":
             return
-        key = manifest_key(name, bundle.revision)
-        self.store.remove(key)  # a damaged one, which nobody could read
         self.log.append("store", actor=actor, name=name, revision=bundle.revision)
-        self.store.create(key, bundle.manifest.to_bytes())
+        key = manifest_key(name, bundle.revision)
+        if found == "damaged":
+            self._clear(name, bundle.revision)
+        claim()
+        if not self.store.create(key, bundle.manifest.to_bytes()):
+            raise BundleFormatError(f"{self.store.url}: {'/'.join(key)} was just damaged; publish the bundle again")
+
+    def _clear(self, name: str, revision: str) -> None:
+        """Remove a damaged manifest, and never the whole one that another publisher has put in its place."""
+        with self.claims.repairing(revision) as ours:
+            if self._found(name, revision) == "damaged":
+                ours()
+                self.store.remove(manifest_key(name, revision))
 
 
 def _files(bundle: Bundle, with_statistics: bool) -> dict[str, FileEntry]:

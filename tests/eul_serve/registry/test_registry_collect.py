@@ -305,11 +305,11 @@ def test_a_collection_that_takes_too_long_stops_between_two_removals(
         registry.publish(plain_bundle(seed=seed), "poems")
     aged(root, 31 * DAY)
     real, ahead = time.monotonic, [0.0]
-    monkeypatch.setattr("eul_serve.registry.claims.time.monotonic", lambda: real() + ahead[0])
+    monkeypatch.setattr(registry.claims, "_clock", lambda: real() + ahead[0])
     remove = Collector._remove_revision
 
-    def slow(self: Collector, one: object) -> None:
-        remove(self, one)  # type: ignore[arg-type]
+    def slow(self: Collector, one: object, spared: object) -> None:
+        remove(self, one, spared)  # type: ignore[arg-type]
         ahead[0] += 3600
 
     with monkeypatch.context() as patch:

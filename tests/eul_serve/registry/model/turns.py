@@ -1,0 +1,65 @@
+"""Acts of several clients in threads of which one runs at a time, as the machine says: a seed tells the whole story."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from tests.eul_serve.registry.model.memory_store import Died, Fault
+
+LIMIT_SECONDS = 60
+"""How long one operation may take before the machine takes it for hung."""
+
+
+class Running:
+    """One act of one client, stopped before each of its operations."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self._act, self._go, self._back = act, threading.Semaphore(0), threading.Semaphore(0)
+        self._fault: Fault | None = None
+        self.next = "begin"
+        self.done, self.result, self.error = False, None, None
+        self.operations, self.faults = 0, 0
+        self.error: BaseException | None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def wait(self, what: str) -> Fault | None:
+        """Stop before an operation; called by the act."""
+        self.next = what
+        self._back.release()
+        self._go.acquire()
+        return self._fault
+
+    def step(self, fault: Fault | None = None) -> None:
+        """Let the act do its next operation, and all that it does before the one after."""
+        self.operations += 1
+        self.faults += fault is not None
+        self._fault = fault
+        self._go.release()
+        if not self._back.acquire(timeout=LIMIT_SECONDS):
+            raise AssertionError(f"an act hangs after {self.next}")
+        if self.done:
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            self.result = self._act()
+        except BaseException as error:  # the machine judges it, whatever it is
+            self.error = error
+        self.done = True
+        self._back.release()
+
+    @property
+    def died(self) -> bool:
+        """Whether its client was killed."""
+        return isinstance(self.error, Died)
+
+
+def one_by_one(works: Iterable[partial[None]]) -> None:
+    """Do works in their order, in the place of `reader.at_once`: whose threads would run as they like."""
+    for work in works:
+        work()
