@@ -82,9 +82,12 @@ class DirectoryStore:
 
     def put(self, name: str, entry: FileEntry, source: Opened) -> None:
         """Store a blob whole."""
-        with disk_errors(self.url), staging(self._tree) as staged:
-            staged.add(checked(source(), entry, f"{name}: a file"), *_blob(entry.sha256))
-            staged.place()
+        try:
+            with disk_errors(self.url), staging(self._tree) as staged:
+                staged.add(checked(_apart(source), entry, f"{name}: a file"), *_blob(entry.sha256))
+                staged.place()
+        except _SourceError as error:
+            raise error.reason from error
 
     def chunks(self, name: str, entry: FileEntry) -> Iterator[bytes]:
         """Yield a blob's bytes as they are stored."""
@@ -117,6 +120,22 @@ class DirectoryStore:
                 return os.fstat(descriptor).st_mtime
             finally:
                 os.close(descriptor)
+
+
+class _SourceError(Exception):
+    """The source broke off: that says nothing about this directory."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def _apart(source: Opened) -> Iterator[bytes]:
+    """Yield a source's bytes, and tell its failures from those of the disk that is written to."""
+    try:
+        yield from source()
+    except OSError as error:
+        raise _SourceError(error) from error
 
 
 def _blob(digest: str) -> Key:

@@ -204,17 +204,17 @@ def assert_nothing_there(client: Open, entry: FileEntry) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(1000), bytes(2000)])
-def test_putting_over_a_damaged_blob_repairs_it(place: tuple[str, Open], client: Open, damage: bytes) -> None:
-    if place[0] not in DAMAGES:
-        pytest.fail(f"say in places.DAMAGES how a blob of {place[0]} is damaged")
-    store, (data, entry) = client(), blob(1000)
-    store.put("poems", entry, source(data))
-    DAMAGES[place[0]](store, entry, damage)
-    assert b"".join(client().chunks("poems", entry)) == damage
-    assert client().holds("poems", entry) is False or len(damage) == len(data)
-    store.put("poems", entry, source(data))
-    assert client().holds("poems", entry) is True
-    assert b"".join(client().chunks("poems", entry)) == data
+@pytest.mark.parametrize("kind", list(DAMAGES))
+def test_putting_over_a_damaged_blob_repairs_it(kind: str, damage: bytes) -> None:
+    with PLACES[kind]() as opened:
+        store, (data, entry) = opened(), blob(1000)
+        store.put("poems", entry, source(data))
+        DAMAGES[kind](store, entry, damage)
+        assert b"".join(opened().chunks("poems", entry)) == damage
+        assert opened().holds("poems", entry) is False or len(damage) == len(data)
+        store.put("poems", entry, source(data))
+        assert opened().holds("poems", entry) is True
+        assert b"".join(opened().chunks("poems", entry)) == data
 
 
 def test_blobs_are_listed_with_their_ages_and_dropped_again(client: Open) -> None:
