@@ -9,6 +9,7 @@
       RefusedError          known caller, but policy or the registry says no      exit 5   PERMISSION_DENIED
         CanaryError         a bundle does not hide what its canaries say          exit 5   PERMISSION_DENIED
         BannedError         a revision is banned, or was deleted for good         exit 5   PERMISSION_DENIED
+        UntrustedError      nobody whom the policy believes signed a bundle       exit 5   PERMISSION_DENIED
       CapacityError         no free slot, disk full                               exit 6   RESOURCE_EXHAUSTED
         BusyError           too much at this moment; the same may pass later      exit 6   RESOURCE_EXHAUSTED
       EngineError           the engine is dead, not live yet, or not ours         exit 7   UNAVAILABLE
@@ -69,6 +70,10 @@ class CanaryError(RefusedError):
 
 class BannedError(RefusedError):
     """A person has ordered that a revision is banned or deleted; no caller of a server is told that much."""
+
+
+class UntrustedError(RefusedError):
+    """Nobody whom the policy believes has signed a bundle; no caller of a server is told that much."""
 
 
 class CapacityError(EulError):

@@ -26,6 +26,7 @@ FAILURES = (
     "unforget",
     "canary",
     "banned",
+    "untrusted",
     "corrupt",
     "other_base",
     "missing",

@@ -26,6 +26,7 @@ from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.pins import Pins
 from eul_serve.swap.policy_source import PolicySource
 from eul_serve.swap.residency import Residency
+from eul_serve.swap.trust import Trust
 from eul_serve.traffic import Line, LineLimits, Quotas
 
 
@@ -77,12 +78,15 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
     salter = Salter(server_key(settings.key_file))
     registry, leases, feed = open_registry(settings.registry), Leases(settings.limits), Feed()
     cache = Cache(settings.cache, settings.cache_bytes)
-    store = Store(registry=registry, cache=cache, fingerprint=engine.info.fingerprint, metrics=metrics)
     orders = KnownOrders(settings.cache, settings.registry)
+    trust = Trust(registry, policies, orders)
+    store = Store(
+        registry=registry, cache=cache, fingerprint=engine.info.fingerprint, metrics=metrics, trusted=trust.check
+    )
     residency = Residency(engine, store, orders, metrics, feed, settings.canaries)
     fallback = Fallback(policies, registry, residency, Memory(settings.cache, settings.registry))
     mover = Mover(policies, residency, fallback, orders, metrics, feed)
-    enforcer = Enforcer(orders, residency, leases, cache, feed)
+    enforcer = Enforcer(orders, trust, residency, leases, cache, feed)
     follower = Follower(policies, Lookout(registry), residency, leases, metrics, feed, mover, orders, enforcer)
     line = Line(LineLimits(running=engine.info.batch, seconds=settings.queue_seconds))
     traffic, pins = Traffic(leases=leases, quotas=Quotas(), line=line), Pins(engine, residency, feed)

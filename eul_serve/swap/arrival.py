@@ -21,6 +21,7 @@ from eul_serve.errors import (
     InputError,
     NotFoundError,
     RefusedError,
+    UntrustedError,
 )
 from eul_serve.format import Bundle, Manifest
 from eul_serve.metrics import Metrics
@@ -34,8 +35,9 @@ _REASONS: dict[type[EulError], str] = {
     BundleFormatError: "corrupt",
     BundleMismatchError: "other_base",
     NotFoundError: "missing",
-    CanaryError: "canary",  # these two before what they are kinds of
+    CanaryError: "canary",  # these before what they are kinds of
     BannedError: "banned",
+    UntrustedError: "untrusted",
     RefusedError: "unforget",
     CapacityError: "no_room",
     EngineError: "engine",
@@ -55,6 +57,8 @@ class Store:
     """Fingerprint of the base model that every bundle must be made for."""
     metrics: Metrics
     """Times the stages."""
+    trusted: Callable[[str, str], None]
+    """Raises where a revision of a name may not be taken up, whoever has its bytes."""
 
     def pull(self, name: str, revision: str, pulled: Callable[[], object]) -> Bundle:
         """Bring a revision into the cache, verified.
@@ -72,7 +76,9 @@ class Store:
             BundleFormatError: Bytes differ from their digest.
             BundleMismatchError: It was made for another base model.
             CapacityError: The disk is full.
+            UntrustedError: Nobody whom the policy believes signed it.
         """
+        self.trusted(name, revision)
         timed = _TimedRegistry(self.registry, pulled)
         started = time.monotonic()
         # The cache asks for these two methods alone.
@@ -137,7 +143,7 @@ def as_answer(revision: str, error: EulError) -> EulError:
     What is wrong with stored bytes, or with what a bundle hides, is the operator's affair: the caller's request was in
     order, so it is told that the bundle is unavailable, with the next step. `origin_of` finds the error again.
     """
-    if isinstance(error, BundleFormatError | InputError | CanaryError):
+    if isinstance(error, BundleFormatError | InputError | CanaryError | UntrustedError):
         answer = EngineError(
             f"bundle {revision} did not pass verification on this server, so it is not served; "
             "ask the operator to run `eul verify` and to publish it again"

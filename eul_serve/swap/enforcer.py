@@ -9,23 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from eul_serve.errors import EulError
+from eul_serve.errors import EulError, UntrustedError
 from eul_serve.registry import Cache
 from eul_serve.registry.orders import Order, Standing
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.residency import Residency
+from eul_serve.swap.trust import Trust
 from eul_serve.swap.unforget import MAX_REASON
 
 _log = logging.getLogger("eul_serve.swap")
+_STATES = {"ban": "banned", "delete": "deleted", "untrusted": "signed by nobody who is believed"}
 
 
 class Enforcer:
     """Lives on the event loop of the server."""
 
-    def __init__(self, orders: KnownOrders, residency: Residency, leases: Leases, cache: Cache, feed: Feed) -> None:
+    def __init__(
+        self, orders: KnownOrders, trust: Trust, residency: Residency, leases: Leases, cache: Cache, feed: Feed
+    ) -> None:
         self._orders = orders
+        self._trust = trust
+        self._trusted_as: object = None
         self._residency = residency
         self._leases = leases
         self._cache = cache
@@ -51,18 +57,35 @@ class Enforcer:
         for revision in standing.deleted.keys() - self._purged - self._purges.keys():
             self._start_purge(revision)
 
+    async def recheck(self) -> None:
+        """Withdraw what nobody may be believed for any more; nothing is done where nothing has changed."""
+        state = self._trust.state()
+        if state == self._trusted_as:
+            return
+        for entry in self._residency.entries():
+            if not entry.state.admits:
+                continue  # it is judged when it is pulled
+            try:
+                await asyncio.to_thread(self._trust.check, entry.name, entry.revision)
+            except UntrustedError as error:
+                self._withdraw(entry.revision, "untrusted", str(error))
+        self._trusted_as = state  # where the registry could not be read, the next poll tries again
+
     async def close(self) -> None:
         """Wait for what is under way."""
         while self._purges:
             await asyncio.wait(tuple(self._purges.values()))
 
     def _obey(self, order: Order) -> None:
-        served = self._residency.withdraw(order.digest)
-        stopped = self._leases.stop(order.digest)
+        self._withdraw(order.digest, order.act, order.reason)
+
+    def _withdraw(self, revision: str, act: str, why: str) -> None:
+        served = self._residency.withdraw(revision)
+        stopped = self._leases.stop(revision)
         for key in served:
-            _log.warning("%s is served by nothing: %s is under the order %r", key, order.digest, order.act)
-            facts = {"reference": key, "revision": order.digest, "reason": order.act, "stopped": stopped}
-            self._feed.tell("withdraw", **facts, why=order.reason[:MAX_REASON])
+            _log.warning("%s is served by nothing: %s is %s: %s", key, revision, _STATES[act], why)
+            facts = {"reference": key, "revision": revision, "reason": act, "stopped": stopped}
+            self._feed.tell("withdraw", **facts, why=why[:MAX_REASON])
 
     def _start_purge(self, revision: str) -> None:
         task = asyncio.create_task(self._purge(revision))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -30,6 +31,7 @@ from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_ref
 from eul_serve.swap.residency import Residency
 from eul_serve.swap.target import Target
 
+_log = logging.getLogger("eul_serve.swap")
 _T = TypeVar("_T")
 
 
@@ -73,6 +75,7 @@ class Follower:
         if self._policies.put(await self._in(self._policy_thread, read)):
             self._leases.recheck(self._policies.current)
             self._feed.tell("policy", epoch=self._policies.current.epoch)
+            await self._recheck_trust()
 
     async def poll_registry(self) -> bool:
         """Read the registry once, and start what has to change; return whether it could be read."""
@@ -83,11 +86,18 @@ class Follower:
         # Damaged orders keep no alias from moving on; a registry that does not answer is asked for nothing else.
         if self._orders.standing is None or not isinstance(trouble, BundleFormatError | None):
             return False
+        await self._recheck_trust()
         idle = [reference for key, reference in wanted.items() if key not in self._moves]
         known = {reference: self._revision_of(reference) for reference in idle}
         for look in await self._in(self._registry_thread, self._lookout.look_all, known):
             self._take(look)
         return trouble is None
+
+    async def _recheck_trust(self) -> None:
+        try:
+            await self._enforcer.recheck()
+        except EulError as error:  # what serves was judged when it came; the next poll tries again
+            _log.warning("the signatures of what serves could not be read again: %s", error)
 
     async def look(self, reference: Reference) -> str:
         """Look at an alias now, and return the revision that serves it then.

@@ -114,8 +114,12 @@ class ServiceHome:
     def publish(self, name: str, alias: str | None, *requests: str, seed: int = 0, **options: Any) -> str:
         """Publish a small bundle; return its revision."""
         made = {key: options.pop(key) for key in ("base", "canaries") if key in options}
-        bundle = self._make(*requests, seed=seed, **{"base": self.fingerprint, **made})
+        bundle = self.bundle(*requests, seed=seed, **made)
         return self.registry.publish(bundle, name, alias, **options).revision
+
+    def bundle(self, *requests: str, seed: int = 0, **made: Any) -> Bundle:
+        """Make a small bundle for the model that is served."""
+        return self._make(*requests, seed=seed, **{"base": self.fingerprint, **made})
 
     def write_policy(self, **tenants: dict[str, Any]) -> None:
         """Write the policy file; every tenant gets its token unless it has `tokens=[]`."""

@@ -97,7 +97,13 @@ async def test_a_revision_that_is_not_there_admits_nobody(tmp_path: Path) -> Non
 
     metrics = Metrics(CollectorRegistry())
     engine = FakeEngine("sha256:" + "0" * 64)
-    store = Store(registry=open_registry("nowhere"), cache=Cache(None), fingerprint="", metrics=metrics)
+    store = Store(
+        registry=open_registry("nowhere"),
+        cache=Cache(None),
+        fingerprint="",
+        metrics=metrics,
+        trusted=lambda name, revision: None,
+    )
     residency = Residency(engine, store, KnownOrders(tmp_path, "nowhere"), metrics, Feed())
     entry = Entry(name="poems", revision="sha256:" + "1" * 64)
     with pytest.raises(EngineError, match="it is announced"), residency.admit(entry):
