@@ -98,7 +98,8 @@ bench-registry: .venv/installed ## publish and pull up to 2 GB against cp, oras 
 	@$(BIN)/python $(BENCH_REGISTRY)/bench_transfer.py --out docs/benchmarks/registry
 	@$(BIN)/python $(BENCH_REGISTRY)/summary.py
 
-soak: .venv/installed ## 10,000 random operations on a real engine, then half an hour of mixed load on a server
+soak: .venv/installed ## 10,000 random acts on a registry and on a real engine, then half an hour of mixed load on a server
+	@EUL_MODEL_STEPS=10000 $(BIN)/python -m pytest -q tests/eul_serve/registry/test_registry_model.py
 	@EUL_SOAK_OPERATIONS=10000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/eul_serve/engine/test_engine_random.py
 	@$(BIN)/python $(BENCH_SERVICE)/bench_soak.py --minutes 30 --out $(SERVICE_RESULTS)
 	@$(BIN)/python $(BENCH_SERVICE)/summary.py

@@ -176,7 +176,7 @@ def test_a_ban_that_comes_while_an_alias_is_moved_stops_the_move(two: Two, plain
     two.other.publish(bundle, "poems", "stable")
     two.other.publish(more, "poems", "stable")
     one = two.one("create log/", lambda: two.other.order("ban", bundle.revision, "a test"))
-    acts = {
+    acts: dict[str, Callable[[], object]] = {
         "publish": lambda: one.publish(bundle, "poems", "stable"),
         "promote": lambda: one.promote("poems", bundle.revision, "stable"),
         "rollback": lambda: one.rollback("poems", "stable"),

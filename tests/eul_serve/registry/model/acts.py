@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eul_serve.format import Bundle, Reference
 from eul_serve.registry.collect import Collector
+from eul_serve.registry.orders import OrderAct
 from eul_serve.registry.stored import StoredRegistry
 from tests.eul_serve.registry.model.answers import Act
 from tests.eul_serve.registry.model.judge import NAMES, SIGNATURE
@@ -72,7 +73,7 @@ def draw_act(chance: random.Random, registry: StoredRegistry, bundles: Sequence[
     elif what == "fetch":
         run = partial(_fetch, registry, name, bundle.revision)
     else:
-        run = partial(registry.order, what, bundle.revision, "a test")
+        run = partial(registry.order, cast(OrderAct, what), bundle.revision, "a test")
     return Act(what=what, client=client, run=run, step=step, name=name, alias=alias, revision=bundle.revision)
 
 

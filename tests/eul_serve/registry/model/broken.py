@@ -13,7 +13,7 @@ from eul_serve.registry.orders import OrderAct
 from eul_serve.registry.reader import manifest_key
 from eul_serve.registry.store import Store
 from eul_serve.registry.stored import StoredRegistry
-from tests.eul_serve.registry.model.machine import Defences
+from tests.eul_serve.registry.model.client import Defences
 
 
 class NothingSpared(Claims):

@@ -6,16 +6,15 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from unittest import mock
 
 from eul_serve.format import Bundle
-from eul_serve.registry.claims import COLLECT_SECONDS, PUBLISH_SECONDS, Claims
-from eul_serve.registry.collect import Collector
+from eul_serve.registry.claims import COLLECT_SECONDS
 from eul_serve.registry.reader import manifest_key
-from eul_serve.registry.stored import StoredRegistry
 from tests.eul_serve.registry.model.acts import draw_act
-from tests.eul_serve.registry.model.answers import COLLECTORS, Act, check_answer, check_error
+from tests.eul_serve.registry.model.answers import COLLECTORS, check_answer, check_error
+from tests.eul_serve.registry.model.client import Client, Defences
+from tests.eul_serve.registry.model.ending import check_end
 from tests.eul_serve.registry.model.judge import judge
 from tests.eul_serve.registry.model.memory_store import Change, Fault, MemoryStore, Place
 from tests.eul_serve.registry.model.model import Model
@@ -27,38 +26,6 @@ MOST_SLEEPS = 2 * int(COLLECT_SECONDS)
 """How often an act may look whether a collector has ended."""
 JUMP_SECONDS = 5 * 3600.0
 """How long a client may hang between two operations."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Client:
-    """One client, with one act at a time."""
-
-    number: int
-    """Its number, which no other ever has."""
-    store: MemoryStore
-    """Its way to the store."""
-    registry: StoredRegistry
-    """Its registry."""
-    act: Act | None = None
-    """What it does."""
-    running: Running | None = None
-    """How far it is."""
-    sleeps: int = 0
-    """How often it waited in this act."""
-    jumped: bool = False
-    """Whether it has hung since its last operation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Defences:
-    """What holds; each may be broken on purpose."""
-
-    registry: type[StoredRegistry] = StoredRegistry
-    """How acts are done."""
-    claims: type[Claims] = Claims
-    """How collectors and publishers are kept apart."""
-    exclusive: bool = True
-    """Whether the store makes a record once."""
 
 
 class World:
@@ -97,7 +64,7 @@ class World:
                 if self.model.problems:
                     self._abandon()
                     return
-            self._end()
+            check_end(self._place, self.model, self._bundles, self._defences)
 
     def _see(self, change: Change) -> None:
         self._changed = self._changed or change.key[0] not in ("log", "claims")
@@ -188,37 +155,6 @@ class World:
             client.store.dead = True
             while client.running and not client.running.done:
                 client.running.step()
-
-    def _end(self) -> None:
-        """Check that dead clients stop nobody, and that what nobody needs goes."""
-        registry = self._defences.registry(MemoryStore(self._place, 0))
-        registry.claims = self._defences.claims(MemoryStore(self._place, 0), self._wait, lambda: self._place.now)
-        gone = self.model.standing["ban"].keys() | self.model.standing["delete"].keys()
-        for name, revision in list(self.model.damaged):
-            if revision in gone:
-                return  # nobody may repair it
-            registry.publish(next(bundle for bundle in self._bundles if bundle.revision == revision), name)
-        self._place.now += PUBLISH_SECONDS + 1
-        if self.model.made:
-            self.model.collecting.add(0)
-            Collector(registry, keep_days=0.0).collect()
-            judge(self._place, self.model, log=True)
-            self._check_rest(registry)
-
-    def _wait(self, seconds: float) -> None:
-        self._place.now += seconds
-
-    def _check_rest(self, registry: StoredRegistry) -> None:
-        for name, revision in self.model.revisions:
-            if self.model.needed(name, revision) is None:
-                self.model.problem(f"at the end {name}@{revision} is there, and nobody needs it")
-        named = set()
-        for name, revision in self.model.revisions:
-            named |= {entry.sha256 for entry in registry.manifest(name, revision).files.values()}
-        if named != self._place.blobs.keys():
-            self.model.problem(f"at the end {len(self._place.blobs)} blobs are there, and {len(named)} are named")
-        if claims := [key for key in self._place.records if key[0] == "claims"]:
-            self.model.problem(f"at the end {len(claims)} claims are left")
 
 
 @contextmanager

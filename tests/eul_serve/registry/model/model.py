@@ -60,7 +60,8 @@ class Model:
         """Take in one change of the store."""
         rooms: dict[str, Callable[[Change], None]] = {"log": self._log, "orders": self._order, "names": self._name}
         self.made = self.made or change.key == MARK
-        rooms.get(change.key[0], lambda change: None)(change)
+        if see := rooms.get(change.key[0]):
+            see(change)
 
     def problem(self, words: str) -> None:
         """Say what was broken."""

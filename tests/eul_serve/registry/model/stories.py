@@ -8,7 +8,8 @@ from pathlib import Path
 
 from eul_serve.format import Bundle
 from tests.eul_serve.conftest import write_plain_bundle
-from tests.eul_serve.registry.model.machine import Defences, World
+from tests.eul_serve.registry.model.client import Defences
+from tests.eul_serve.registry.model.machine import World
 
 ACTS = 50
 """Acts of one world."""

@@ -20,9 +20,9 @@ class Running:
         self._act, self._go, self._back = act, threading.Semaphore(0), threading.Semaphore(0)
         self._fault: Fault | None = None
         self.next = "begin"
-        self.done, self.result, self.error = False, None, None
-        self.operations, self.faults = 0, 0
-        self.error: BaseException | None
+        self.done, self.faults = False, 0
+        self.result: Any = None
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -35,7 +35,6 @@ class Running:
 
     def step(self, fault: Fault | None = None) -> None:
         """Let the act do its next operation, and all that it does before the one after."""
-        self.operations += 1
         self.faults += fault is not None
         self._fault = fault
         self._go.release()
