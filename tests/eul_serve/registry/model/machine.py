@@ -18,7 +18,7 @@ from tests.eul_serve.registry.model.ending import check_end
 from tests.eul_serve.registry.model.judge import judge
 from tests.eul_serve.registry.model.memory_store import Change, Fault, MemoryStore, Place
 from tests.eul_serve.registry.model.model import Model
-from tests.eul_serve.registry.model.turns import Running, one_by_one
+from tests.eul_serve.registry.model.turns import OneByOne, Running, one_by_one
 
 FAULTS: tuple[Fault, ...] = ("die before", "die after", "refuse", "lose the answer", "twice")
 SLEEP = "sleep"
@@ -164,6 +164,8 @@ def repeatable(seed: int) -> Iterator[None]:
     with ExitStack() as stack:
         for module in ("stored", "reader"):
             stack.enter_context(mock.patch(f"eul_serve.registry.{module}.at_once", one_by_one))
-        stack.enter_context(mock.patch("eul_serve.registry.collect._THREADS", 1))
+        # Where one of its works fails, a pool of even one thread begins the next one, or not.
+        stack.enter_context(mock.patch("eul_serve.registry.collect.ThreadPoolExecutor", OneByOne))
         stack.enter_context(mock.patch("secrets.token_hex", lambda size: ids.randbytes(size).hex()))
+        stack.enter_context(mock.patch("secrets.randbelow", ids.randrange))
         yield

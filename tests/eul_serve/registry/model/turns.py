@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -62,3 +62,20 @@ def one_by_one(works: Iterable[partial[None]]) -> None:
     """Do works in their order, in the place of `reader.at_once`: whose threads would run as they like."""
     for work in works:
         work()
+
+
+class OneByOne:
+    """A pool that does works in their order, and none after one that failed."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._settings = threads, name
+
+    def __enter__(self) -> OneByOne:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def map(self, work: Callable[[Any], Any], *items: Iterable[Any]) -> Iterator[Any]:
+        """Return what the works return, as they are asked for."""
+        return map(work, *items)
