@@ -15,11 +15,13 @@ from eul_serve.registry.fsspec_objects import FsspecObjects
 YEAR_2001 = 1_000_000_000.0
 
 
-class Bucket(MemoryFileSystem):
+class Bucket(MemoryFileSystem):  # type: ignore[misc]
     """A service with a clock of its own, years behind ours, on which a second passes with each question."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(global_store=False, skip_instance_cache=True, **options)
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__(global_store=False)
         self.clock = itertools.count(YEAR_2001)
         self.written: dict[str, float] = {}
 
