@@ -284,7 +284,7 @@ def test_a_key_with_a_password_signs_where_the_password_is_in_the_environment(
     ):
         failed = eul(*words, *more, status=2, **variables)
         assert failed.stderr.count("\n") == 1
-        assert "open" not in failed.stderr.replace("OpenSSL", "")
+        assert "barley" not in failed.stderr
         assert not (tmp_path / "registry").exists()
     eul(*words, "--key-password-env", "KEY_PASSWORD", KEY_PASSWORD="open sesame")
     (data,) = LocalRegistry(tmp_path / "registry").signatures("poems", bundle.revision)
