@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eul_serve.errors import BundleFormatError, InputError, NotFoundError, RefusedError
+from eul_serve.errors import BannedError, BundleFormatError, InputError, NotFoundError, RefusedError
 from eul_serve.format import Bundle, Reference
 from eul_serve.registry.collect import Collector
 from eul_serve.registry.local import LocalRegistry
@@ -140,7 +140,7 @@ def test_a_publication_that_waits_for_a_deletion_is_refused(
         other.order("delete", bundle.revision, "withdrawn")
     deleted.set()
     thread.join()
-    assert [type(error) for error in found] == [RefusedError]
+    assert [type(error) for error in found] == [BannedError]
 
 
 def test_a_hold_waits_for_a_collector_that_has_read_its_orders(made: LocalRegistry, tmp_path: Path) -> None:
