@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from eul_serve.errors import InputError
 from eul_serve.policy.section import Section
 
 OnFailure = Literal["refuse", "previous"]
@@ -35,14 +34,5 @@ def read_canaries(section: Section) -> CanaryRules:
         InputError: A key is unknown, or a value is not acceptable; names it.
     """
     section.allow("on_failure")
-    text = section.text("on_failure")
-    if text is None:
-        return CanaryRules()
-    return CanaryRules(on_failure=section.parsed("on_failure", _on_failure, text))
-
-
-def _on_failure(text: str) -> OnFailure:
-    for word in ON_FAILURE:
-        if text == word:
-            return word
-    raise InputError(f"expected one of {', '.join(ON_FAILURE)}, found {text[:100]!r}")
+    on_failure = section.choice("on_failure", ON_FAILURE)
+    return CanaryRules() if on_failure is None else CanaryRules(on_failure=on_failure)

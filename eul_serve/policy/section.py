@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from eul_serve.errors import InputError
 
 MAX_POLICY_BYTES = 16 << 20
 _T = TypeVar("_T")
+_Word = TypeVar("_Word", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,14 @@ class Section:
         if value is not None and not isinstance(value, str):
             raise InputError(f"{self.where}: {key}: expected a string, found {value!r:.100}")
         return value
+
+    def choice(self, key: str, words: Sequence[_Word]) -> _Word | None:
+        """Return one of some words, None where it is missing."""
+        text = self.text(key)
+        found = next((word for word in words if word == text), None)
+        if text is not None and found is None:
+            raise InputError(f"{self.where}: {key}: expected one of {', '.join(words)}, found {text[:100]!r}")
+        return found
 
     def number(self, key: str, least: int, most: int) -> int | None:
         """Return a whole number in a range, None where it is missing."""

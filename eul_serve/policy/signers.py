@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from eul_serve.errors import InputError
@@ -94,9 +95,9 @@ def _trusted(name: str, section: Section, folder: Path) -> TrustedSigner:
     text = section.text("not_after")
     return TrustedSigner(
         name=name,
-        public_key=section.parsed("public_key", lambda file: _read_key(folder / file), key) if key else b"",
+        public_key=section.parsed("public_key", partial(_read, folder, load_public_key), key) if key else b"",
         certificates=b"\n".join(
-            section.parsed("certificates", lambda file: _read_authorities(folder / file), file) for file in certificates
+            section.parsed("certificates", partial(_read, folder, load_authorities), file) for file in certificates
         ),
         identity=identity or "",
         not_after=None if text is None else section.parsed("not_after", _moment, text),
@@ -125,25 +126,18 @@ def _moment(text: str) -> datetime:
         raise InputError(f"{text[:100]!r}: expected a moment in UTC, such as 2027-01-01T00:00:00Z") from error
 
 
-def _read_key(path: Path) -> bytes:
-    data = _read(path)
+def _read(folder: Path, load: Callable[[bytes], object], file: str) -> bytes:
+    """Return the bytes of a file of a policy's folder that `load` understands."""
+    path = folder / file
+    data = _read_small(path)
     try:
-        load_public_key(data)
+        load(data)
     except InputError as error:
         raise InputError(f"{str(path)!r}: {error}") from error
     return data
 
 
-def _read_authorities(path: Path) -> bytes:
-    data = _read(path)
-    try:
-        load_authorities(data)
-    except InputError as error:
-        raise InputError(f"{str(path)!r}: {error}") from error
-    return data
-
-
-def _read(path: Path) -> bytes:
+def _read_small(path: Path) -> bytes:
     """Read a small file. Links are followed, as Kubernetes mounts files through them."""
     try:
         with open(path, "rb") as file:

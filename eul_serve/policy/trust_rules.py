@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from eul_serve.errors import InputError
 from eul_serve.policy.section import Section
 
 Unsigned = Literal["refuse", "serve"]
@@ -37,12 +36,5 @@ def read_trust(section: Section) -> TrustRules:
         InputError: A key is unknown, or a value is not acceptable; names it.
     """
     section.allow("unsigned")
-    text = section.text("unsigned")
-    return TrustRules() if text is None else TrustRules(unsigned=section.parsed("unsigned", _unsigned, text))
-
-
-def _unsigned(text: str) -> Unsigned:
-    for word in UNSIGNED:
-        if text == word:
-            return word
-    raise InputError(f"expected one of {', '.join(UNSIGNED)}, found {text[:100]!r}")
+    unsigned = section.choice("unsigned", UNSIGNED)
+    return TrustRules() if unsigned is None else TrustRules(unsigned=unsigned)

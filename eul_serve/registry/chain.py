@@ -57,8 +57,7 @@ class Chain:
         Returns:
             The entry, or None where another client has appended one meanwhile.
         """
-        # Else two clients that do the same in the same second make the same bytes, and each takes them for its own.
-        entry = next_entry(act, {**facts, "id": secrets.token_hex(8)}, after)
+        entry = next_entry(act, facts, after)
         return entry if self._store.create(self._place(entry.number), entry.to_line()) else None
 
     def _place(self, number: int) -> Key:
@@ -82,6 +81,7 @@ def place(key: Key, number: int) -> Key:
 
 
 def next_entry(act: str, facts: Mapping[str, Any], after: Entry | None) -> Entry:
-    """Return the entry that follows another, at this moment."""
+    """Return the entry that follows another, at this moment, unlike any that another client makes."""
     number, before = (after.number + 1, after.digest) if after else (1, START)
-    return Entry(number, utc_now("seconds"), act, facts, before)
+    # Else two clients that do the same in the same second make the same bytes, and each takes them for its own.
+    return Entry(number, utc_now("seconds"), act, {**facts, "id": secrets.token_hex(8)}, before)

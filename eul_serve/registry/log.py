@@ -5,7 +5,6 @@ It may have many thousand entries, so whoever appends looks for its end in steps
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
@@ -37,8 +36,6 @@ class ActLog:
         Returns:
             The entry.
         """
-        # Without a number of its own, two clients that do the same thing in the same second would write one entry.
-        facts["id"] = secrets.token_hex(8)
         with self._lock:
             while True:
                 self._last = self._end()

@@ -68,15 +68,17 @@ class Standing:
         Raises:
             BannedError: It may not be used.
         """
-        if order := self.deleted.get(revision):
+        order = self.against(revision)
+        if order is None:
+            return
+        if order.act == "delete":
             raise BannedError(
                 f"{where}: {revision} was deleted on {order.at}, and may not come back: {order.reason}; train anew"
             )
-        if order := self.banned.get(revision):
-            raise BannedError(
-                f"{where}: {revision} is banned since {order.at}: {order.reason}; use another revision, or "
-                "`eul ban --lift` it"
-            )
+        raise BannedError(
+            f"{where}: {revision} is banned since {order.at}: {order.reason}; use another revision, or "
+            "`eul ban --lift` it"
+        )
 
 
 _ROOMS = {"hold": "held", "ban": "banned", "ban_signer": "banned_signers", "delete": "deleted"}

@@ -1,4 +1,4 @@
-"""Carries out what people order: a revision that is banned or deleted is served by nobody.
+"""Carries out what people order and whom they believe: what is banned, deleted or untrusted is served by nobody.
 
 Pointers to it go, what runs on it is stopped, it leaves the engine, and a deleted one the disk too. What its aliases
 cover stays in memory, so that nothing un-forgets in the gap, and nothing stands in: a person moves the alias.
@@ -11,7 +11,7 @@ import logging
 
 from eul_serve.errors import EulError, UntrustedError
 from eul_serve.registry import Cache
-from eul_serve.registry.orders import Order, Standing
+from eul_serve.registry.orders import Standing
 from eul_serve.swap.feed import Feed
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.orders import KnownOrders
@@ -50,7 +50,7 @@ class Enforcer:
         self._orders.put(standing)  # first: nothing that is withdrawn below may come back
         for order in (*standing.banned.values(), *standing.deleted.values()):
             if order not in (before.banned.get(order.digest), before.deleted.get(order.digest)):
-                self._obey(order)
+                self._withdraw(order.digest, order.act, order.reason)
         for revision in before.banned.keys() - standing.banned.keys():
             if (entry := self._residency.entry(revision)) is not None:
                 entry.retry_at = 0.0  # it may be tried again at once
@@ -75,9 +75,6 @@ class Enforcer:
         """Wait for what is under way."""
         while self._purges:
             await asyncio.wait(tuple(self._purges.values()))
-
-    def _obey(self, order: Order) -> None:
-        self._withdraw(order.digest, order.act, order.reason)
 
     def _withdraw(self, revision: str, act: str, why: str) -> None:
         served = self._residency.withdraw(revision)
