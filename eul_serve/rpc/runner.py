@@ -18,7 +18,7 @@ from eul_serve.rpc.current import current_record
 from eul_serve.rpc.rights import needed_rights
 from eul_serve.rpc.salt import Salter
 from eul_serve.rpc.validate import check_length, check_prompt, check_sampling, fit
-from eul_serve.swap.follower import Follower
+from eul_serve.swap.finder import Finder
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.residency import Residency
 from eul_serve.trace import stage_span
@@ -73,14 +73,14 @@ class Runner:
     def __init__(
         self,
         engine: Engine,
-        follower: Follower,
+        finder: Finder,
         residency: Residency,
         traffic: Traffic,
         salter: Salter,
         metrics: Metrics,
     ) -> None:
         self.engine = engine
-        self._follower = follower
+        self._finder = finder
         self._residency = residency
         self._traffic = traffic
         self._salter = salter
@@ -159,13 +159,13 @@ class Runner:
         ):
             if reference is not None:
                 with stage_span("find"):
-                    await self._follower.find(reference)  # no place at the engine is held while a bundle is loaded
+                    await self._finder.find(reference)  # no place at the engine is held while a bundle is loaded
             async with self._place(tenant, tokens):
                 charge.counts = True
                 if reference is None:
                     yield charge, None
                 else:  # pinned only now: whoever waits in the line runs on what is served when its turn comes
-                    entry = await self._follower.find(reference)
+                    entry = await self._finder.find(reference)
                     with self._residency.admit(entry) as bundle:
                         lease.revision = entry.revision
                         yield charge, bundle

@@ -98,6 +98,6 @@ def assemble(settings: ServeSettings, engine: Engine, policies: PolicySource, me
         pins=pins,
         feed=feed,
         calls=Calls(metrics, settings.deadline_seconds, salter.tag),
-        runner=Runner(engine, follower, residency, traffic, salter, metrics),
+        runner=Runner(engine, follower.finder, residency, traffic, salter, metrics),
         overview=Overview(engine=engine, policies=policies, residency=residency, leases=leases, line=line, pins=pins),
     )

@@ -14,18 +14,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from eul_serve.errors import BannedError, BundleFormatError, EngineError, EulError, NotFoundError, RefusedError
+from eul_serve.errors import BundleFormatError, EulError
 from eul_serve.format import Reference
 from eul_serve.metrics import Metrics
-from eul_serve.policy import REFUSAL, Policy
-from eul_serve.swap.arrival import as_answer, origin_of, reason_of
+from eul_serve.policy import Policy
+from eul_serve.swap.arrival import origin_of, reason_of
 from eul_serve.swap.complaints import Complaints
 from eul_serve.swap.enforcer import Enforcer
-from eul_serve.swap.entry import Entry
 from eul_serve.swap.feed import Feed
+from eul_serve.swap.finder import Finder
 from eul_serve.swap.leases import Leases
 from eul_serve.swap.lookout import Look, Lookout
 from eul_serve.swap.mover import Mover
+from eul_serve.swap.order_reader import OrderReader
 from eul_serve.swap.orders import KnownOrders
 from eul_serve.swap.policy_source import PolicySource, still_allowed, wanted_references
 from eul_serve.swap.residency import Residency
@@ -61,9 +62,11 @@ class Follower:
         self._enforcer = enforcer
         self._complaints = Complaints(residency, feed)
         self._moves: dict[str, asyncio.Task[None]] = {}
-        self._reading: asyncio.Task[EulError | None] | None = None
         self._policy_thread = ThreadPoolExecutor(1, "eul-policy")
         self._registry_thread = ThreadPoolExecutor(1, "eul-registry")
+        self._reader = OrderReader(lookout, self._registry_thread, enforcer, self._complaints, metrics)
+        self.finder = Finder(lookout, residency, mover, orders, self._reader)
+        """Finds what requests run on."""
 
     async def poll_policy(self, *, strict: bool = False) -> None:
         """Read the policy once; stop what it does not grant any more.
@@ -82,7 +85,7 @@ class Follower:
         wanted = self._wanted(self._policies.current)
         for key in self._residency.pointers() - wanted.keys():
             self._residency.unpoint(key)
-        trouble = await self._poll_orders()
+        trouble = await self._reader.poll()
         # Damaged orders keep no alias from moving on; a registry that does not answer is asked for nothing else.
         if self._orders.standing is None or not isinstance(trouble, BundleFormatError | None):
             return False
@@ -111,8 +114,8 @@ class Follower:
         Raises:
             EulError: It cannot be read, or what it points to cannot be taken up.
         """
-        await self._read_orders()
-        target = _target(await self._in(self._registry_thread, self._lookout.look, reference))
+        await self._reader.read()
+        target = (await self._in(self._registry_thread, self._lookout.look, reference)).found()
         entry = self._residency.pointed(reference)
         if entry is None or entry.revision != target.revision:
             entry = await self._mover.move(target)
@@ -135,49 +138,6 @@ class Follower:
     async def _in(thread: ThreadPoolExecutor, work: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
-    async def find(self, reference: Reference) -> Entry:
-        """Return the entry that a request for a reference runs on, bringing it in where it is not in the engine.
-
-        Args:
-            reference: What the policy allowed the caller to name.
-
-        Returns:
-            An entry that admits requests now.
-
-        Raises:
-            EulError: There is none, or it cannot be taken up.
-        """
-        entry = self._residency.pointed(reference)
-        return entry if entry is not None else await self._bring(reference, await self._asked(reference))
-
-    async def _asked(self, reference: Reference) -> Target:
-        """Look up what a request asks for, in words for callers."""
-        try:
-            if not self._orders.read:
-                await self._poll_orders()
-            # The pair is looked up, never the digest alone: it may belong to a bundle of somebody else.
-            return _target(await asyncio.to_thread(self._lookout.look, reference))
-        except NotFoundError as error:
-            raise RefusedError(REFUSAL) from error
-        except EulError as error:
-            raise as_answer(str(reference), error) from error
-
-    async def _bring(self, reference: Reference, target: Target) -> Entry:
-        """Bring in what a request asks for, in words for callers."""
-        try:
-            if reference.revision is not None:
-                return await self._residency.ensure(reference.name, target.revision)
-            return await self._mover.move(target)
-        except BannedError as error:  # its words, and those of the next, are for operators
-            raise RefusedError(REFUSAL) if reference.revision else _unserved(reference) from error
-        except EulError as error:
-            # Where its canaries failed, an earlier revision may stand in by now.
-            if (instead := self._residency.pointed(reference)) is not None:
-                return instead
-            if isinstance(error, RefusedError):
-                raise _unserved(reference) from error
-            raise
-
     def _wanted(self, policy: Policy) -> dict[str, Reference]:
         """What to follow: what the policy names, and aliases that a request named and a tenant may still use."""
         named = wanted_references(policy)
@@ -186,34 +146,6 @@ class Follower:
         for key in [key for key, one in followed.items() if key not in named and not still_allowed(policy, one)]:
             del followed[key]
         return {**followed, **named}
-
-    async def _poll_orders(self) -> EulError | None:
-        """Read what is ordered, and obey it; where it cannot be read, what was read before stays in force.
-
-        Returns:
-            Why it could not be read, or None; whoever asks while somebody reads already waits for the same answer.
-        """
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._try_orders())
-            self._reading.add_done_callback(self._end_reading)
-        return await asyncio.shield(self._reading)
-
-    def _end_reading(self, _: asyncio.Task[EulError | None]) -> None:
-        self._reading = None
-
-    async def _try_orders(self) -> EulError | None:
-        try:
-            await self._read_orders()
-        except EulError as error:
-            self._metrics.registry_polls.labels(outcome="failed").inc()
-            self._complaints.tell_unread(error)
-            return error
-        self._metrics.registry_polls.labels(outcome="done").inc()
-        self._complaints.end_unread()
-        return None
-
-    async def _read_orders(self) -> None:
-        self._enforcer.put(await self._in(self._registry_thread, self._lookout.orders))
 
     def _revision_of(self, reference: Reference) -> str | None:
         entry = self._residency.pointed(reference)
@@ -242,15 +174,3 @@ class Follower:
             self._complaints.tell(target.reference, origin_of(error))
         else:
             self._complaints.end(target.reference)
-
-
-def _target(look: Look) -> Target:
-    """Return where a look led, or raise why it led nowhere."""
-    if look.error is not None:
-        raise look.error
-    assert look.target is not None, "a look that knows no revision finds a target"
-    return look.target
-
-
-def _unserved(reference: Reference) -> EngineError:
-    return EngineError(f"{reference} is not served now; ask the operator for what the log says")

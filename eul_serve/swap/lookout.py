@@ -32,6 +32,20 @@ class Look:
     error: EulError | None = None
     """Why it cannot be read."""
 
+    def found(self) -> Target:
+        """Return where a look that knew no revision led, or raise why it led nowhere.
+
+        Returns:
+            Where it led.
+
+        Raises:
+            EulError: It led nowhere.
+        """
+        if self.error is not None:
+            raise self.error
+        assert self.target is not None, "a look that knows no revision finds a target"
+        return self.target
+
 
 class Lookout:
     """Reads one registry. Its methods block; call them in a thread."""
