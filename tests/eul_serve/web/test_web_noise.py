@@ -29,11 +29,13 @@ CUT = (
 )
 
 
-def opened() -> int:
-    """Sockets of this process alone: a server opens other files when it begins to watch its registry."""
-    return sum(
-        os.path.realpath(path).rpartition("/")[2].startswith("socket:") for path in Path("/proc/self/fd").iterdir()
-    )
+def opened() -> list[str]:
+    """Return what each file that this process has open is."""
+    return [os.path.realpath(path).rpartition("/")[2] for path in Path("/proc/self/fd").iterdir()]
+
+
+def sockets() -> int:
+    return sum(name.startswith("socket:") for name in opened())
 
 
 async def said(service: Service, data: bytes) -> bytes:
@@ -51,7 +53,8 @@ async def test_ten_thousand_connections_leave_nothing(home: ServiceHome) -> None
     home.publish("poems", "stable", "r1", seed=1)
     home.write_policy(acme={"default": "poems", "bundles": ["poems"]})
     async with home.serve(openai=LISTEN) as service:
-        before = opened(), len(asyncio.all_tasks())
+        await service.until(lambda: any("inotify" in name for name in opened()), "the watch of the registry")
+        before = sockets(), len(asyncio.all_tasks())
 
         async def one(number: int) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", service.server.ports.openai)
@@ -66,7 +69,7 @@ async def test_ten_thousand_connections_leave_nothing(home: ServiceHome) -> None
             body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
             assert (await client.post(f"{url}/chat/completions", json=body)).is_success
         await service.until(lambda: service.sample("eul_in_flight_requests") == 0, "the end of all requests")
-        await service.until(lambda: opened() <= before[0] + 2, "the end of all connections")
+        await service.until(lambda: sockets() <= before[0] + 2, "the end of all connections")
         await service.until(lambda: len(asyncio.all_tasks()) <= before[1] + 2, "the end of all tasks")
 
 
