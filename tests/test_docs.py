@@ -90,7 +90,9 @@ def test_decisions_have_the_four_parts() -> None:
 )
 def test_example_policies_are_valid(path: Path, tmp_path: Path) -> None:
     """What the server would say about the policy in the chart's values."""
-    text = yaml.safe_load(path.read_text())["policy"]["text"]
-    (tmp_path / "policy.toml").write_text(text)
+    told = yaml.safe_load(path.read_text())["policy"]
+    text = told["text"]
+    for name, written in {**told["keys"], "policy.toml": text}.items():
+        (tmp_path / name).write_text(written)
     policy = load_policy(tmp_path / "policy.toml")
     assert set(policy.tenants) == set(tomllib.loads(text).get("tenants", {}))

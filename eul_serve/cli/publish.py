@@ -25,14 +25,17 @@ from eul_serve.registry import Published, Registry
 from eul_serve.signing.directory import Signer
 
 _PATH = click.Path(path_type=Path)
+UNSIGNED = (
+    "note: not signed; servers refuse what nobody signed unless their policy says so: publish it again with --sign KEY"
+)
+"""Told of every bundle that is published without a key."""
 
 
 @click.command(
     epilog=examples(
-        "eul publish build/layer --name poems",
-        "eul publish build/fused --name poems --alias stable",
+        "eul publish build/layer --name poems --sign key.pem",
         "eul publish build/fused --name poems --alias stable --sign key.pem",
-        "eul publish build/fused --name poems --alias stable --dry-run",
+        "eul publish build/fused --name poems --alias stable --sign key.pem --dry-run",
     )
 )
 @click.argument("directory", metavar="DIR", type=_PATH)
@@ -40,7 +43,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("--name", callback=parse_name, required=True, shell_complete=complete_name, help="Name to publish under.")
 @click.option("--alias", callback=parse_name, help="Alias to move to the bundle, last of all.")
 @click.option("--with-statistics", is_flag=True, help="Publish the fusion statistics too; they nearly show the data.")
-@click.option("--sign", type=_PATH, metavar="FILE", help="Sign it with this private key (elliptic curve, PEM).")
+@click.option(
+    "--sign",
+    type=_PATH,
+    metavar="FILE",
+    envvar="EUL_SIGN_KEY",
+    show_envvar=True,
+    help="Sign it with this private key (elliptic curve, PEM).",
+)
 @click.option("--certificate", type=_PATH, metavar="FILE", help="X.509 certificate of the one who signs.")
 @click.option(
     "--chain",
@@ -73,7 +83,8 @@ def command(
 
     The last line printed is the reference NAME@sha256:..., which never means anything else.
 
-    A signature is stored before the alias moves, so that a server which asks for one never sees the bundle without it.
+    A signature is stored before the alias moves, so that a server never sees the bundle without it. Servers refuse what
+    nobody signed, unless their policy says otherwise: make a key with `eul keygen`.
 
     An alias is not moved to a bundle that lacks a request which it covers now, unless --allow-unforget says why.
     """
@@ -107,6 +118,8 @@ def command(
             }
         )
     else:
+        if not signatures:
+            click.echo(UNSIGNED, err=True)
         click.echo(_sentence(bundle, done, alias, dry_run=dry_run))
         click.echo(done.reference)
 

@@ -10,7 +10,7 @@ from eul_serve.policy.section import Section
 Unsigned = Literal["refuse", "serve"]
 UNSIGNED: tuple[Unsigned, ...] = get_args(Unsigned)
 """Not served at all, or served as if signatures did not exist."""
-DEFAULT_UNSIGNED: Unsigned = "serve"
+DEFAULT_UNSIGNED: Unsigned = "refuse"
 """What a policy means that does not say."""
 
 

@@ -12,6 +12,7 @@ import click
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from eul_serve import __version__
 from eul_serve.cli.engine_options import DEFAULT_CAPACITY, DEFAULT_SLOTS
@@ -106,6 +107,8 @@ def test_cpu_values_render_to_the_golden_file(render: Render) -> None:
         ("networkPolicy.clients[0].ip=10.0.0.1", "ip"),
         ("secrets.tokens.value=abc", "value"),
         ("polcy.text=x", "polcy"),
+        ("policy.keys.ana=x", "/policy/keys/ana"),
+        ("policy.keys.policy\\.toml=-----BEGIN PUBLIC KEY-----", "policy.toml"),
     ],
 )
 def test_schema_refuses(run_helm: Helm, chart: Path, value: str, complaint: str) -> None:
@@ -290,6 +293,12 @@ def test_long_release_names_stay_legal(run_helm: Helm, chart: Path) -> None:
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name) for _, name in names), names
+
+
+def test_the_keys_of_signers_lie_beside_the_policy(render: Render) -> None:
+    (made,) = of_kind(render(CPU), "ConfigMap")
+    assert set(made["data"]) == {"policy.toml", "ana.pub"}
+    assert load_pem_public_key(made["data"]["ana.pub"].encode()).key_size == 256
 
 
 def test_policy_change_restarts_no_pod(render: Render) -> None:

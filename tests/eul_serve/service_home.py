@@ -1,4 +1,7 @@
-"""A registry, a policy and tokens in a folder, and servers on a fake engine over them."""
+"""A registry, a policy and tokens in a folder, and servers on a fake engine over them.
+
+As a policy asks for it that says nothing else, every bundle is signed and every policy names who signs.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,14 @@ from eul_serve.registry import Registry, open_registry
 from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import RunningServer, running
 from eul_serve.serve.settings import ServeSettings
+from eul_serve.signing import Signer, sign_bundle
+from eul_serve.signing.keys import make_keys
 from eul_serve.swap.policy_source import PolicySource
 from tests.eul_serve.fake_engine import FakeEngine
 
 POLL_SECONDS = 0.02
 ADMIN_TOKEN = "token-of-ana"
+PUBLIC_KEY = "publisher.pub"
 _CLIENTS = ThreadPoolExecutor(32, "client")
 
 
@@ -105,17 +111,21 @@ class ServiceHome:
         self.policy = root / "policy.toml"
         self.cache = root / "cache"
         self.sections: dict[str, dict[str, Any]] = {}
-        """Further sections of the policy file, by name."""
+        """Further sections of the policy file, by name; `trust` or signers among them replace the publisher."""
+        self.publisher = Signer(private_key=root / "publisher.pem")
+        if not self.publisher.private_key.exists():
+            make_keys(self.publisher.private_key, root / PUBLIC_KEY)
 
     def appoint(self, name: str = "ana", token: str = ADMIN_TOKEN) -> None:
         """Make an administrator in every policy that is written from now on."""
         self.sections[f"admins.{name}"] = {"token_sha256": [hashlib.sha256(token.encode()).hexdigest()]}
 
     def publish(self, name: str, alias: str | None, *requests: str, seed: int = 0, **options: Any) -> str:
-        """Publish a small bundle; return its revision."""
+        """Publish a small bundle, signed; return its revision."""
         made = {key: options.pop(key) for key in ("base", "canaries") if key in options}
         bundle = self.bundle(*requests, seed=seed, **made)
-        return self.registry.publish(bundle, name, alias, **options).revision
+        signatures = [sign_bundle(bundle, self.publisher)]
+        return self.registry.publish(bundle, name, alias, signatures=signatures, **options).revision
 
     def bundle(self, *requests: str, seed: int = 0, **made: Any) -> Bundle:
         """Make a small bundle for the model that is served."""
@@ -124,7 +134,9 @@ class ServiceHome:
     def write_policy(self, **tenants: dict[str, Any]) -> None:
         """Write the policy file; every tenant gets its token unless it has `tokens=[]`."""
         lines = []
-        for name, settings in self.sections.items():
+        judged = any(name == "trust" or name.startswith("signers.") for name in self.sections)
+        believed = {} if judged else {"signers.publisher": {"public_key": PUBLIC_KEY}}
+        for name, settings in (believed | self.sections).items():
             lines.append(f"[{name}]")
             lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         for name, settings in tenants.items():

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from eul_serve import __version__
 from eul_serve.cli.lazy import Entry, LazyGroup
 from eul_serve.cli.main import ENTRIES, group
+from eul_serve.cli.publish import UNSIGNED
 from eul_serve.errors import CapacityError, EngineError
 from eul_serve.format import Bundle
 
@@ -144,7 +145,7 @@ def test_the_installed_command_prints_and_exits_as_promised(tmp_path: Path, plai
     bundle, place = plain_bundle(), str(tmp_path / "registry")
     words = ["publish", str(bundle.path), "--registry", place, "--name", "poems", "--alias", "stable"]
     done = subprocess.run([*EUL, *words], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"{UNSIGNED}\n")
     assert done.stdout.splitlines()[-1] == f"poems@{bundle.revision}"
     failed = subprocess.run([*EUL, "show", "verse", "--registry", place], capture_output=True, text=True, timeout=60)
     assert (failed.returncode, failed.stdout) == (4, "")

@@ -56,11 +56,10 @@ def test_signers_read_as_written(load: Callable[[str], Policy], keys: Path) -> N
     assert policy.trust == TrustRules(unsigned="refuse")
 
 
-def test_a_policy_without_a_word_on_signatures_has_the_default(load: Callable[[str], Policy]) -> None:
+def test_a_policy_without_a_word_on_signatures_serves_nothing_unsigned(load: Callable[[str], Policy]) -> None:
     policy = load("")
-    assert (policy.signers.by_name, policy.trust.unsigned) == ({}, DEFAULT_UNSIGNED)
-    said = load(f'[trust]\nunsigned = "{DEFAULT_UNSIGNED}"\n')
-    assert said.epoch == policy.epoch  # as before there were signatures
+    assert (policy.signers.by_name, policy.trust.unsigned) == ({}, "refuse")
+    assert load('[trust]\nunsigned = "refuse"\n').epoch == policy.epoch
 
 
 def test_a_signer_signs_the_bundles_of_its_list_alone(load: Callable[[str], Policy]) -> None:

@@ -62,7 +62,7 @@ def certify(plan: Plan) -> Judged:
 
 
 def publish(plan: Plan) -> dict[str, str]:
-    """Publish every bundle under its own name with the alias `stable`.
+    """Make the publisher's key, and publish every bundle under its own name with the alias `stable`.
 
     Args:
         plan: The demonstration's plan.
@@ -70,12 +70,15 @@ def publish(plan: Plan) -> dict[str, str]:
     Returns:
         Revision of each bundle, by name.
     """
+    public = plan.publisher.with_suffix(".pub")
+    run("eul", "keygen", "--private", str(plan.publisher), "--public", str(public), quiet=True)
     return {name: publish_one(plan, name, name, "--alias", "stable") for name in plan.bundles}
 
 
 def publish_one(plan: Plan, bundle: str, name: str, *options: str) -> str:
-    """Publish one bundle under a name and return its revision."""
-    last = run(
-        "eul", "publish", str(plan.bundles[bundle]), "--registry", str(plan.registry), "--name", name, *options
-    ).splitlines()[-1]
-    return last.partition("@")[2]
+    """Publish one bundle under a name, signed, and return its revision."""
+    said = run(
+        "eul", "publish", str(plan.bundles[bundle]), "--registry", str(plan.registry), "--name", name,
+        "--sign", str(plan.publisher), *options,
+    )  # fmt: skip
+    return said.splitlines()[-1].partition("@")[2]

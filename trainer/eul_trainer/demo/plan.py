@@ -48,6 +48,11 @@ class Plan:
         return self.out / "registry"
 
     @property
+    def publisher(self) -> Path:
+        """The private key that every bundle is signed with; the public one is `publisher.pub` beside it."""
+        return self.out / "publisher.pem"
+
+    @property
     def evaluation(self) -> Path:
         """The directory of the evaluation, with metrics.json and its own report."""
         return self.out / "eval"

@@ -34,7 +34,7 @@ class Asked:
 
 
 def write_policy(plan: Plan) -> dict[str, str]:
-    """Write the policy: each tenant has its own bundle by default, and nobody the base model.
+    """Write the policy: each tenant has its own bundle by default, nobody the base model, and only `demo` signs.
 
     Args:
         plan: The demonstration's plan.
@@ -43,6 +43,7 @@ def write_policy(plan: Plan) -> dict[str, str]:
         Bearer token of each tenant.
     """
     tokens, lines = {}, ["# Who may use what. Everything that is not allowed here is denied."]
+    lines += ["", "[signers.demo]", 'public_key = "publisher.pub"']
     for tenant in plan.bundles:
         printed = run("eul", "token").split()
         tokens[tenant] = printed[1]
