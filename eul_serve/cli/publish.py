@@ -19,7 +19,7 @@ from eul_serve.cli.options import (
 )
 from eul_serve.cli.progress import progress, total
 from eul_serve.cli.text import echo_json, size
-from eul_serve.errors import InputError
+from eul_serve.errors import InputError, NotFoundError
 from eul_serve.format import Bundle, read_bundle
 from eul_serve.registry import Published, Registry
 from eul_serve.signing.directory import Signer
@@ -90,7 +90,7 @@ def command(
     """
     signer = _signer(sign, certificate, chain, key_password_env)
     bundle = read_bundle(directory)
-    signatures = _signatures(bundle, signer)
+    signatures = _signatures(bundle, signer, registry, name)
     bytes_ = total(bundle.manifest, with_statistics=with_statistics)
     with progress("publishing", bytes_, shown=not (as_json or dry_run)) as on_bytes:
         done = registry.publish(
@@ -118,7 +118,7 @@ def command(
             }
         )
     else:
-        if not signatures:
+        if signer is None:
             click.echo(UNSIGNED, err=True)
         click.echo(_sentence(bundle, done, alias, dry_run=dry_run))
         click.echo(done.reference)
@@ -133,12 +133,19 @@ def _sentence(bundle: Bundle, done: Published, alias: str | None, *, dry_run: bo
     return f"{first}; {done.name}:{alias} {f'{would}moved to it' if done.moved else 'points to it already'}"
 
 
-def _signatures(bundle: Bundle, signer: Signer | None) -> Sequence[bytes]:
+def _signatures(bundle: Bundle, signer: Signer | None, registry: Registry, name: str) -> Sequence[bytes]:
+    """Sign the bundle, unless it is there with a signature of this key."""
     if signer is None:
         return ()
     from eul_serve.signing.bundle_signature import sign_bundle
+    from eul_serve.signing.repeated import signed_already
 
-    return (sign_bundle(bundle, signer),)
+    made = sign_bundle(bundle, signer)
+    try:
+        there = registry.signatures(name, bundle.revision)
+    except NotFoundError:  # no registry yet
+        there = ()
+    return () if signed_already(there, bundle.manifest, signer) else (made,)
 
 
 def _signer(

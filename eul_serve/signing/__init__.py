@@ -4,6 +4,7 @@ keys.py              making a pair of keys, and what names a public key
 directory.py         signing a directory, and checking it against a key or a chain of certificates
 bundle_signature.py  signing a bundle, and checking it by its manifest alone
 signed_files.py      which files of a bundle are signed, and whether a statement lists them
+repeated.py          whether a key has signed a bundle already
 trusted.py           a signer to believe, and who signed
 chain.py             certificates that lead to an authority now
 envelope.py          the file of a signature, in its one form

@@ -243,6 +243,7 @@ def test_publish_signs_before_the_alias_moves(
         patch.setattr(Aliases, "move", checked)
         assert _json(eul(*words, "--json"))["signatures"] == 1
     assert registry.resolve(Reference.parse("poems")) == bundle.revision
+    assert _json(eul(*words, "--json"))["signatures"] == 0  # a second one of this key says nothing new
     assert "signatures  1" in eul("show", "poems").stdout
     assert _json(eul("show", "poems", "--json"))["signatures"] == 1
     eul("copy", "poems", "--to", tmp_path / "there")
@@ -250,6 +251,18 @@ def test_publish_signs_before_the_alias_moves(
     assert verify_bundle_signature(data, bundle.manifest, [_signer(key)]).fingerprint == key_fingerprint(
         key.with_suffix(".pub")
     )
+
+
+def test_another_key_signs_what_is_there_and_a_false_signature_keeps_nobody_from_it(
+    eul: Eul, tmp_path: Path, plain_bundle: PlainBundle, key: Path
+) -> None:
+    bundle, registry, other = plain_bundle(), LocalRegistry(tmp_path / "registry"), tmp_path / "other.pem"
+    make_keys(other, tmp_path / "other.pub")
+    registry.publish(bundle, "poems", signatures=[b'{"no":"signature"}'])
+    for private, added in ((key, 1), (other, 1), (key, 0), (other, 0)):
+        line = eul("publish", bundle.path, "--name", "poems", "--json", EUL_SIGN_KEY=str(private))
+        assert _json(line)["signatures"] == added
+    assert len(registry.signatures("poems", bundle.revision)) == 3
 
 
 def test_a_signature_with_a_certificate_holds_for_those_who_believe_its_authority(
