@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from eul_serve.errors import InputError
@@ -109,7 +108,7 @@ def _signed_by(signature: Signature, signers: Sequence[TrustedSigner]) -> Signer
 def _verified(signature: Signature, signer: TrustedSigner) -> SignerIdentity:
     from cryptography.exceptions import InvalidSignature
 
-    if signer.not_after and datetime.now(UTC) > signer.not_after:
+    if signer.not_after and signer.ended:
         raise ValueError(f"not believed after {signer.not_after:%Y-%m-%dT%H:%M:%SZ}")
     material = signature.bundle.verification_material
     key, verifier = (_by_key if signer.public_key else _by_certificate)(material, signer)

@@ -38,9 +38,7 @@ def make_keys(private: Path, public: Path) -> None:
         private: key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ),
-        public: key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        ),
+        public: pem_of(key.public_key()),
     }
     for path in texts:
         if path.exists():
@@ -101,11 +99,16 @@ def digest_key(key: PublicKeyTypes) -> str:
     return digest_bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def hint_of(key: EllipticCurvePublicKey) -> str:
-    """Return what a signature calls its key: the sha256 of the public key in PEM, in hex."""
+def pem_of(key: PublicKeyTypes) -> bytes:
+    """Return a public key as `make_keys` writes it: SubjectPublicKeyInfo in PEM."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def hint_of(key: EllipticCurvePublicKey) -> str:
+    """Return what a signature calls its key: the sha256 of the public key in PEM, in hex."""
+    return hashlib.sha256(pem_of(key)).hexdigest()
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

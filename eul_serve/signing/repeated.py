@@ -8,6 +8,7 @@ from eul_serve.errors import RefusedError
 from eul_serve.format import Manifest
 from eul_serve.signing.bundle_signature import verify_bundle_signature
 from eul_serve.signing.directory import Signer
+from eul_serve.signing.keys import pem_of
 from eul_serve.signing.trusted import TrustedSigner
 
 
@@ -29,10 +30,9 @@ def signed_already(signatures: Iterable[bytes], manifest: Manifest, signer: Sign
 
 
 def _public_key(signer: Signer) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    private = load_pem_private_key(signer.private_key.read_bytes(), signer.secret)
-    return private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem_of(load_pem_private_key(signer.private_key.read_bytes(), signer.secret).public_key())
 
 
 def _holds(data: bytes, manifest: Manifest, signer: TrustedSigner) -> bool:

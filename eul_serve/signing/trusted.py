@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from eul_serve.errors import InputError
 
@@ -22,6 +22,11 @@ class TrustedSigner:
     """An alternative name of the signer's certificate, or its common name where it has no alternative ones."""
     not_after: datetime | None = None
     """When the signer stops to be believed, in UTC; None for never."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the signer's time is over."""
+        return self.not_after is not None and datetime.now(UTC) > self.not_after
 
     def __post_init__(self) -> None:
         if bool(self.public_key) == bool(self.certificates):

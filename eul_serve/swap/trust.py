@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from eul_serve.errors import InputError, RefusedError, UntrustedError
 from eul_serve.format import Manifest
 from eul_serve.policy import Policy, admit_bundle
@@ -25,9 +23,8 @@ class Trust:
 
     def state(self) -> object:
         """Return what `check` judges by; where it is equal to what it was, so is the judgement."""
-        policy, standing, now = self._policies.current, self._orders.standing, datetime.now(UTC)
-        ends = (rules.trusted.not_after for rules in policy.signers.by_name.values())
-        ended = tuple(end is not None and end < now for end in ends)
+        policy, standing = self._policies.current, self._orders.standing
+        ended = tuple(rules.trusted.ended for rules in policy.signers.by_name.values())
         return policy.epoch, frozenset(standing.banned_signers if standing else ()), ended
 
     def check(self, name: str, revision: str) -> None:

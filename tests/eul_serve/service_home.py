@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -26,8 +27,7 @@ from eul_serve.registry import Registry, open_registry
 from eul_serve.rpc.transport import TransportSettings
 from eul_serve.serve.compose import RunningServer, running
 from eul_serve.serve.settings import ServeSettings
-from eul_serve.signing import Signer, sign_bundle
-from eul_serve.signing.keys import make_keys
+from eul_serve.signing import Signer, make_keys, sign_bundle
 from eul_serve.swap.policy_source import PolicySource
 from tests.eul_serve.fake_engine import FakeEngine
 
@@ -86,6 +86,15 @@ class Service:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError(f"waited 10 seconds for {what}")
+
+    async def watching(self) -> None:
+        """Wait until the server watches its registry: inotify's descriptors are files of the process."""
+        await self.until(lambda: any("inotify" in file for file in opened_files()), "a watch of the registry")
+
+
+def opened_files() -> list[str]:
+    """What each file is that this process has open; one that is closed meanwhile does no harm."""
+    return [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
 
 
 def settings_at(root: Path, **options: Any) -> ServeSettings:

@@ -80,7 +80,7 @@ async def test_a_moved_alias_is_taken_up_within_a_second_however_rare_the_polls_
     home.publish("poems", "stable", "r1", seed=1)
     home.write_policy(acme={"default": "poems:stable", "bundles": ["poems"]})
     async with home.serve(poll_seconds=SLOW) as service:
-        await _a_watch()
+        await service.watching()
         for seed in (2, 3):
             started = time.monotonic()
             new = home.publish("poems", "stable", "r1", seed=seed)
@@ -93,16 +93,6 @@ async def test_a_moved_alias_is_taken_up_within_a_second_however_rare_the_polls_
         home.registry.order("ban", new, "ticket 4711")
         await service.until(lambda: not service.engine.loaded, "the ban")
         assert time.monotonic() - started < 2.0
-
-
-async def _a_watch() -> None:
-    """Wait until the process has a watch: inotify's descriptors are files of the process."""
-    for _ in range(500):
-        links = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-        if any("inotify" in link for link in links):
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("waited 5 seconds for a watch")
 
 
 async def test_without_the_package_polls_go_on(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +12,7 @@ from hypothesis import strategies as st
 
 from eul_serve.address import Address
 from eul_serve.rpc.transport import TransportSettings
-from tests.eul_serve.service_home import Service, ServiceHome, token_of
+from tests.eul_serve.service_home import Service, ServiceHome, opened_files, token_of
 
 LISTEN = TransportSettings(listen=Address("127.0.0.1", 0))
 KEY = f"authorization: Bearer {token_of('acme')}\r\n"
@@ -27,15 +25,6 @@ CUT = (
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of TLS
     bytes(range(64)),
 )
-
-
-def opened() -> list[str]:
-    """Return what each file that this process has open is."""
-    return [os.path.realpath(path).rpartition("/")[2] for path in Path("/proc/self/fd").iterdir()]
-
-
-def sockets() -> int:
-    return sum(name.startswith("socket:") for name in opened())
 
 
 async def said(service: Service, data: bytes) -> bytes:
@@ -53,8 +42,8 @@ async def test_ten_thousand_connections_leave_nothing(home: ServiceHome) -> None
     home.publish("poems", "stable", "r1", seed=1)
     home.write_policy(acme={"default": "poems", "bundles": ["poems"]})
     async with home.serve(openai=LISTEN) as service:
-        await service.until(lambda: any("inotify" in name for name in opened()), "the watch of the registry")
-        before = sockets(), len(asyncio.all_tasks())
+        await service.watching()  # which opens files of its own
+        before = len(opened_files()), len(asyncio.all_tasks())
 
         async def one(number: int) -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", service.server.ports.openai)
@@ -69,7 +58,7 @@ async def test_ten_thousand_connections_leave_nothing(home: ServiceHome) -> None
             body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
             assert (await client.post(f"{url}/chat/completions", json=body)).is_success
         await service.until(lambda: service.sample("eul_in_flight_requests") == 0, "the end of all requests")
-        await service.until(lambda: sockets() <= before[0] + 2, "the end of all connections")
+        await service.until(lambda: len(opened_files()) <= before[0] + 2, "the end of all connections")
         await service.until(lambda: len(asyncio.all_tasks()) <= before[1] + 2, "the end of all tasks")
 
 
